@@ -1,0 +1,330 @@
+//! What is asked of an agent: a task, its strict text form, and the checks that need nothing but the task.
+//!
+//! The fields are those of `agent.task` in `wit/v0` with the host's own beside them (workspace, time-out). The text form is
+//! YAML, of which JSON is a part; unknown keys are refused with line and column.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{Error, Result};
+
+/// A task, as an operator or embedder writes it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    /// What to do. Not blank; given to the vendor as it is.
+    pub goal: String,
+    /// The caller's name of the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_id: Option<String>,
+    /// System prompt; may be empty. Unset leaves the vendor's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+    /// The model, in the vendor's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// How hard to think, in the vendor's words.
+    #[serde(default, skip_serializing_if = "Option::is_none", alias = "effort")]
+    pub reasoning_effort: Option<String>,
+    /// The folder to work in, with what may be done there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<Workspace>,
+    /// MCP servers for the agent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mcp_servers: Vec<McpServer>,
+    /// What the agent may do.
+    #[serde(default)]
+    pub permissions: PermissionProfile,
+    /// Most model turns.
+    #[serde(default, skip_serializing_if = "Option::is_none", alias = "max_turns")]
+    pub max_rounds: Option<u32>,
+    /// Most that the run may cost, in US dollars. Zero is a budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_usd: Option<f64>,
+    /// Most time that the run may take, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// The conversation to go on with.
+    #[serde(default, skip_serializing_if = "Option::is_none", alias = "conversation")]
+    pub session_id: Option<String>,
+    /// A transcript from elsewhere for it, in the adapter's own form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transcript: Option<Value>,
+    /// JSON Schema of the wanted answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_schema: Option<Value>,
+    /// What the caller gives along.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
+    /// For what has no field here.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub metadata: Map<String, Value>,
+}
+
+/// The folder that a run works in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workspace {
+    /// Where it is. Relative to the caller's folder on the command line, else absolute.
+    pub path: String,
+    /// What may be done there.
+    #[serde(default)]
+    pub access: WorkspaceAccess,
+}
+
+/// What may be done in a workspace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkspaceAccess {
+    /// Looking.
+    #[default]
+    #[serde(alias = "ro")]
+    Read,
+    /// Changing, too.
+    #[serde(alias = "rw")]
+    ReadWrite,
+}
+
+/// What an agent may do. Unknown words are refused: one must never become a wider right.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PermissionProfile {
+    /// How freely it acts.
+    pub mode: PermissionMode,
+    /// What it may write.
+    pub filesystem: FilesystemAccess,
+    /// Only these tools; empty is no restriction.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed_tools: Vec<String>,
+    /// Not these tools.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub disallowed_tools: Vec<String>,
+    /// Whether its own programs may use the network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<bool>,
+    /// A profile that the vendor knows by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub native_profile: Option<String>,
+}
+
+/// How freely an agent acts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PermissionMode {
+    /// The adapter's sensible middle.
+    #[default]
+    Default,
+    /// Plan and read.
+    Strict,
+    /// Ask before changing.
+    Cautious,
+    /// Do not ask.
+    Permissive,
+}
+
+/// What an agent may write.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FilesystemAccess {
+    /// Nothing.
+    ReadOnly,
+    /// Its workspace.
+    #[default]
+    WorkspaceWrite,
+    /// All that its sandbox shows it.
+    FullAccess,
+}
+
+/// An MCP server, started over stdio.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct McpServer {
+    /// Unique in the task; prefix of its tools' names.
+    pub name: String,
+    /// Program.
+    pub command: String,
+    /// Its arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// Its environment.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub env: std::collections::BTreeMap<String, String>,
+}
+
+/// Something that the caller gives along with the task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attachment {
+    /// What it is.
+    pub kind: AttachmentKind,
+    /// Its name, unique in the task; the file's name where unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Where it is on this machine.
+    pub path: String,
+}
+
+/// What an attachment is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttachmentKind {
+    /// Text such as AGENTS.md.
+    Instructions,
+    /// A folder.
+    Skill,
+    /// A file.
+    File,
+}
+
+impl AttachmentKind {
+    /// The word of the contract.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Instructions => "instructions",
+            Self::Skill => "skill",
+            Self::File => "file",
+        }
+    }
+}
+
+/// A reason why a task cannot be done as asked: where, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issue {
+    /// Path of the field, such as `permissions.network`.
+    pub field: String,
+    /// Why, and what would do.
+    pub message: String,
+}
+
+impl Issue {
+    /// An issue of a field.
+    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { field: field.into(), message: message.into() }
+    }
+}
+
+impl Task {
+    /// A task with a goal and nothing else.
+    #[must_use]
+    pub fn new(goal: impl Into<String>) -> Self {
+        Self {
+            goal: goal.into(),
+            task_id: None,
+            system: None,
+            model: None,
+            reasoning_effort: None,
+            workspace: None,
+            mcp_servers: Vec::new(),
+            permissions: PermissionProfile::default(),
+            max_rounds: None,
+            budget_usd: None,
+            timeout_ms: None,
+            session_id: None,
+            transcript: None,
+            output_schema: None,
+            attachments: Vec::new(),
+            metadata: Map::new(),
+        }
+    }
+
+    /// Reads a task file, YAML or JSON. `origin` is its name in messages.
+    pub fn parse(text: &str, origin: &str) -> Result<Self> {
+        crate::yaml::parse(text, origin, "task").map_err(|error: Error| error.hint("`midplane run --help` lists the fields of a task"))
+    }
+
+    /// All reasons why no adapter could do this task, in the order of its fields.
+    #[must_use]
+    pub fn issues(&self) -> Vec<Issue> {
+        let mut issues = Vec::new();
+        let mut issue = |field: &str, message: &str| issues.push(Issue::new(field, message));
+        let blank = |text: &Option<String>| text.as_ref().is_some_and(|text| text.trim().is_empty());
+        if self.goal.trim().is_empty() {
+            issue("goal", "a task has a goal");
+        }
+        for (name, field) in [
+            ("task_id", &self.task_id),
+            ("model", &self.model),
+            ("reasoning_effort", &self.reasoning_effort),
+            ("session_id", &self.session_id),
+            ("permissions.native_profile", &self.permissions.native_profile),
+        ] {
+            if blank(field) {
+                issue(name, "is blank; leave it out instead");
+            }
+        }
+        let mut names: Vec<&str> = self.mcp_servers.iter().map(|server| server.name.as_str()).collect();
+        names.sort_unstable();
+        if names.windows(2).any(|pair| pair[0] == pair[1]) {
+            issue("mcp_servers", "two servers have the same name");
+        }
+        if self.mcp_servers.iter().any(|server| server.name.trim().is_empty() || server.command.trim().is_empty()) {
+            issue("mcp_servers", "a server has a name and a command");
+        }
+        let PermissionProfile { allowed_tools, disallowed_tools, .. } = &self.permissions;
+        for (name, tools) in [("permissions.allowed_tools", allowed_tools), ("permissions.disallowed_tools", disallowed_tools)] {
+            if tools.iter().any(|tool| tool.trim().is_empty()) {
+                issue(name, "a tool's name is not blank");
+            }
+        }
+        if allowed_tools.iter().any(|tool| disallowed_tools.contains(tool)) {
+            issue("permissions.disallowed_tools", "a tool is both allowed and not allowed");
+        }
+        if self.max_rounds == Some(0) {
+            issue("max_rounds", "is at least 1");
+        }
+        if self.budget_usd.is_some_and(|budget| !budget.is_finite() || budget < 0.0) {
+            issue("budget_usd", "is a finite amount, not negative");
+        }
+        if self.timeout_ms == Some(0) {
+            issue("timeout_ms", "is at least 1");
+        }
+        if self.transcript.is_some() && self.session_id.is_none() {
+            issue("transcript", "belongs to a `session_id`");
+        }
+        if let Some(schema) = &self.output_schema {
+            if let Err(error) = crate::schema::check(schema) {
+                issues.push(Issue::new("output_schema", error.message));
+            }
+        }
+        issues
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn broken_task_files() {
+        let cases = [
+            "goal: x\nworkspace: {path: ., access: rw}\npermissions: {mode: strict}\nmax_turns: 3\n",
+            "goal: x\ngaol: y\n",
+            "goal: x\npermissions:\n  mode: yolo\n",
+            "goal: [x\n",
+            "goal: x\ngoal: y\n",
+            "{}",
+            "",
+        ];
+        let shown: Vec<String> = cases
+            .iter()
+            .map(|text| match Task::parse(text, "task.yaml") {
+                Ok(task) => format!("{text:?}\n    {}", serde_json::to_string(&task).expect("json")),
+                Err(error) => format!("{text:?}\n    {error}"),
+            })
+            .collect();
+        insta::assert_snapshot!(shown.join("\n"));
+    }
+
+    #[test]
+    fn issues_come_in_the_order_of_the_fields() {
+        let mut task = Task::new(" ");
+        task.model = Some(String::new());
+        task.permissions.allowed_tools = vec!["a".into()];
+        task.permissions.disallowed_tools = vec!["a".into()];
+        task.budget_usd = Some(f64::NAN);
+        task.output_schema = Some(serde_json::json!({"type": 3}));
+        let fields: Vec<String> = task.issues().into_iter().map(|issue| issue.field).collect();
+        assert_eq!(fields, ["goal", "model", "permissions.disallowed_tools", "budget_usd", "output_schema"]);
+    }
+}

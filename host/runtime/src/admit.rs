@@ -1,0 +1,451 @@
+//! Admission: what must hold before a run exists, in order, and the start of its driver.
+//!
+//! ```text
+//! task ─► its own issues ─► profile, plugin ─► gate 1 (features) ─► grants ─► secrets ─► the adapter's `validate` ─► run
+//! ```
+//! Nothing is written before all of it has passed: a refused task leaves no trace but its answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use midplane_core::capability;
+use midplane_core::limits::Limits;
+use midplane_core::outcome::Outcome;
+use midplane_core::permission::{Grant, Grants};
+use midplane_core::redact::Redactor;
+use midplane_core::run::State;
+use midplane_core::task::{Issue, Task, WorkspaceAccess};
+use midplane_core::{Error, ProfileName, Result, RunId};
+use midplane_engine::plugin::Availability;
+use midplane_engine::{AgentTask, Control, Ports, ports};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tracing::Instrument as _;
+
+use crate::approval::{Approvals, Policy};
+use crate::blob::{BlobBudget, BlobSpace};
+use crate::call::{Call, Sink};
+use crate::driver::{COMMANDS_MAX, Driver, Ended, Invocation, now_ms};
+use crate::egress::{Egress, HttpBudget};
+use crate::host::{Active, Host, Resolved, new_run_id, query_control};
+use crate::placeholder::Placeholders;
+use crate::process::Processes;
+use crate::profile::Profile;
+use crate::provision::Provision;
+use crate::reach::{ProfileKv, TraceLog, Without, pure};
+use crate::rights::Rights;
+use crate::sink::{RunSink, TraceSink, WRITES_MAX};
+use crate::tools::{HostTools, ToolPolicy};
+use crate::workspace::Workspace;
+
+/// What is asked of a host.
+#[derive(Debug, Clone)]
+pub struct RunRequest {
+    /// Under which profile.
+    pub profile: String,
+    /// What to do.
+    pub task: Task,
+    /// What the operator allows for this run alone. The task's workspace is a grant by itself.
+    pub allow: Vec<Grant>,
+}
+
+/// A task that is not run, with all reasons.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    /// The first reason.
+    pub error: Error,
+    /// Fields of the task that cannot be honoured, in order.
+    pub issues: Vec<Issue>,
+    /// Grants that are missing, with the profile that they are missing for.
+    pub missing: Vec<Grant>,
+    /// The profile, once it is known.
+    pub profile: Option<ProfileName>,
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self { error, issues: Vec::new(), missing: Vec::new(), profile: None }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// A run that this process drives.
+pub struct Run {
+    id: RunId,
+    ended: watch::Receiver<Ended>,
+}
+
+impl Run {
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &RunId {
+        &self.id
+    }
+
+    /// Waits for its end. An error means that its log could not be written.
+    pub async fn outcome(&mut self) -> Result<Outcome> {
+        let lost = || Error::internal("driver-lost", "the driver of the run is gone");
+        let ended = self.ended.wait_for(Option::is_some).await.map_err(|_| lost())?;
+        ended.clone().ok_or_else(lost)?
+    }
+}
+
+impl Host {
+    /// Starts a run: checked, written, and on its way when this returns.
+    pub async fn run(&self, request: RunRequest) -> Result<Run, Refusal> {
+        if self.is_closing() {
+            return Err(Error::unavailable("closing", "the host is shutting down").into());
+        }
+        let task = request.task;
+        invalid(task.issues(), "task", "the task is not valid")?;
+        let profile = self.load(&request.profile).await?;
+        let named = |error: Error| Refusal { profile: Some(profile.name.clone()), ..Refusal::from(error) };
+        let declared = self.capabilities(&profile).await.map_err(named)?;
+        unsupported(&profile, capability::issues(&task, &declared))?;
+        if !task.mcp_servers.is_empty() {
+            let issue = Issue::new("mcp_servers", "this host does not run MCP servers yet");
+            return Err(unsupported(&profile, vec![issue]).err().unwrap_or_else(|| Error::internal("mcp", "").into()));
+        }
+        let workspace = open_workspace(&task).map_err(named)?;
+        let mut grants = self.granted(&profile.name, &request.allow).await.map_err(named)?;
+        if let Some((_, write)) = &workspace {
+            grants.insert(Grant::Workspace(midplane_core::permission::Access::needed(*write)), midplane_core::permission::Origin::Once);
+        }
+        self.granted_all(&profile, &grants)?;
+        let (secrets, redactor) = self.secrets(&profile, &grants).await.map_err(named)?;
+        if let Some(error) = profile.required_secrets().iter().find_map(|name| secrets.missing(name)) {
+            let mut error = error.clone();
+            // What is missing is a right to act at the vendor, so it is answered like a missing grant.
+            error.kind = midplane_core::ErrorKind::Denied;
+            return Err(named(error));
+        }
+        let run_id = new_run_id().map_err(named)?;
+        let agent_task = agent_task(&run_id, &task, workspace.as_ref().map(|(w, _)| w.as_ref()), &profile.limits);
+        unsupported(&profile, self.validate(&profile, &agent_task).await.map_err(named)?)?;
+        let rights = Rights { profile: profile.name.clone(), permissions: profile.permissions.clone(), grants: Arc::new(grants) };
+        let admitted = Admitted { run_id, task, agent_task, profile: &profile, rights, secrets, redactor, workspace };
+        self.start(admitted).await.map_err(named)
+    }
+
+    fn granted_all(&self, profile: &Profile, grants: &Grants) -> Result<(), Refusal> {
+        let unset = profile.permissions.unset();
+        if let Some(name) = unset.first() {
+            return Err(Error::invalid("setting-missing", format!("profile `{}` needs the setting `{name}`", profile.name))
+                .hint(format!("set it under `profiles: {}: settings:` in the configuration", profile.name))
+                .into());
+        }
+        let missing = profile.missing(grants);
+        let Some(first) = missing.first() else { return Ok(()) };
+        let list: Vec<String> = missing.iter().map(|grant| format!("`{grant}`")).collect();
+        let error = Error::denied("grant-missing", format!("profile `{}` may not run without the grant {}", profile.name, list.join(", ")))
+            .hint(midplane_core::gate::allow_command(&profile.name, first));
+        Err(Refusal { error, issues: Vec::new(), missing, profile: Some(profile.name.clone()) })
+    }
+
+    /// What the plugin declares under these settings.
+    pub(crate) async fn capabilities(&self, profile: &Profile) -> Result<capability::CapabilitySet> {
+        let ports = self.pure(profile, "capabilities");
+        profile.plugin.capabilities(ports, &profile.limits).await.map_err(|fault| fault.error())
+    }
+
+    async fn validate(&self, profile: &Profile, task: &AgentTask) -> Result<Vec<Issue>> {
+        let ports = self.pure(profile, "validate");
+        profile.plugin.validate(ports, &profile.limits, task).await.map_err(|fault| fault.error())
+    }
+
+    fn pure(&self, profile: &Profile, call: &'static str) -> Ports {
+        let span = tracing::info_span!("call", plugin = %profile.manifest.name, profile = %profile.name, call);
+        pure(profile.config.clone(), Redactor::default(), span, &profile.limits)
+    }
+
+    pub(crate) async fn probe(&self, profile: &Profile, probe: Duration) -> Result<Availability> {
+        let not_ready = |reason: &str, message: String| Availability {
+            status: "not-ready",
+            reason: reason.to_owned(),
+            message,
+            version: None,
+        };
+        let grants = self.granted(&profile.name, &[]).await?;
+        if let Err(refusal) = self.granted_all(profile, &grants) {
+            return Ok(not_ready("missing-grant", refusal.error.message));
+        }
+        let (secrets, redactor) = self.secrets(profile, &grants).await?;
+        if let Some(error) = profile.required_secrets().iter().find_map(|name| secrets.missing(name)) {
+            return Ok(not_ready("missing-credentials", error.message.clone()));
+        }
+        let limits = Limits { query_ms_max: u64::try_from(probe.as_millis()).unwrap_or(u64::MAX).max(1_000), ..profile.limits.clone() };
+        let control = query_control(&limits);
+        let sink = Arc::new(TraceSink { redactor: redactor.clone(), limits: limits.clone() });
+        let call = Arc::new(Call { profile: profile.name.clone(), run_id: None, limits: limits.clone(), control, sink: sink.clone() });
+        let rights = Rights { profile: profile.name.clone(), permissions: profile.permissions.clone(), grants: Arc::new(grants) };
+        let shared = Shared::new(self, &limits, &redactor)?;
+        let services = Services { call, rights: Arc::new(rights), secrets: Arc::new(secrets), redactor, events: sink, tools: None };
+        let ports = services.ports(self, profile, &shared, None);
+        let probe_ms = u32::try_from(probe.as_millis()).unwrap_or(u32::MAX);
+        Ok(match profile.plugin.availability(ports, &limits, probe_ms).await {
+            Ok(report) => report,
+            Err(midplane_core::run::Fault::Dropped) => {
+                Availability { status: "unknown", reason: "unknown".into(), message: "the plugin did not answer in time".into(), version: None }
+            }
+            Err(fault) => not_ready("setup-failed", fault.error().message),
+        })
+    }
+
+    async fn start(&self, admitted: Admitted<'_>) -> Result<Run> {
+        let Admitted { run_id, task, agent_task, profile, rights, secrets, redactor, workspace } = admitted;
+        let timeout = Duration::from_millis(task.timeout_ms.unwrap_or(profile.limits.run_ms_default));
+        let control = Arc::new(Control::new(timeout));
+        let (writes, written) = mpsc::channel(WRITES_MAX);
+        let sink = Arc::new(RunSink::new(writes, redactor.clone(), profile.limits.clone()));
+        let rights = Arc::new(rights);
+        let call = Arc::new(Call {
+            profile: profile.name.clone(),
+            run_id: Some(run_id.clone()),
+            limits: profile.limits.clone(),
+            control: control.clone(),
+            sink: sink.clone(),
+        });
+        let policy = ToolPolicy {
+            workspace: workspace.clone(),
+            allowed_tools: task.permissions.allowed_tools.clone(),
+            disallowed_tools: task.permissions.disallowed_tools.clone(),
+            filesystem_read_only: task.permissions.filesystem == midplane_core::task::FilesystemAccess::ReadOnly
+                || task.permissions.mode == midplane_core::task::PermissionMode::Strict,
+            output_schema: task.output_schema.clone(),
+        };
+        let tools = Arc::new(HostTools::new(call.clone(), rights.clone(), policy, redactor.clone())?);
+        let secrets = Arc::new(secrets);
+        let shared = Arc::new(Shared::new(self, &profile.limits, &redactor)?);
+        let folder = workspace.map(|(workspace, _)| workspace);
+        let services = Services {
+            call,
+            rights: rights.clone(),
+            secrets: secrets.clone(),
+            redactor: redactor.clone(),
+            events: sink.clone(),
+            tools: Some(tools.clone()),
+        };
+        let ports = services.ports(self, profile, &shared, folder.clone());
+        let task_id = task.task_id.clone().unwrap_or_else(|| format!("task-{run_id}"));
+        let created_ms = now_ms();
+        let (commands, ordered) = mpsc::channel(COMMANDS_MAX);
+        let (ended, ending) = watch::channel(None);
+        let mut driver = Driver {
+            run_id: run_id.clone(),
+            profile: profile.name.clone(),
+            task_id: task_id.clone(),
+            owner: self.inner.owner_id.clone(),
+            log: self.inner.store.log.clone(),
+            limits: profile.limits.clone(),
+            control,
+            timeout,
+            budget_usd: task.budget_usd,
+            sink: sink.clone(),
+            writes: written,
+            commands: ordered,
+            ended,
+            state: State::default(),
+            created_ms,
+            summary: json!({ "goal": redactor.text(&midplane_core::text::preview(&task.goal, 200)), "plugin": profile.manifest.name }),
+        };
+        driver.create(created(profile, &rights.grants, &task, &task_id)).await?;
+        let provision = Provision {
+            run_id: run_id.clone(),
+            store: self.inner.store.clone(),
+            limits: profile.limits.clone(),
+            workspace: folder,
+            attachments: task.attachments.clone(),
+            output_schema: task.output_schema.clone(),
+            tools,
+        };
+        let cancel_ports = cancel_ports(self.clone(), profile, &services, shared);
+        let invocation = Invocation { plugin: profile.plugin.clone(), ports, cancel_ports, task: agent_task };
+        self.register(run_id.clone(), Active { commands, ended: ending.clone() });
+        let span = tracing::info_span!("run", run = %run_id, plugin = %profile.manifest.name, profile = %profile.name);
+        let (room, host, id) = (self.inner.room.clone(), self.clone(), run_id.clone());
+        let drive = async move {
+            driver.drive(Box::pin(room.acquire_owned()), Box::pin(provision.prepare()), invocation).await;
+            host.unregister(&id);
+        };
+        tokio::spawn(drive.instrument(span));
+        Ok(Run { id: run_id, ended: ending })
+    }
+}
+
+/// A task that may run.
+struct Admitted<'a> {
+    run_id: RunId,
+    task: Task,
+    agent_task: AgentTask,
+    profile: &'a Profile,
+    rights: Rights,
+    secrets: Resolved,
+    redactor: Redactor,
+    workspace: Option<(Arc<Workspace>, bool)>,
+}
+
+/// What all calls of one run share.
+struct Shared {
+    http: Arc<HttpBudget>,
+    blobs: BlobSpace,
+    placeholders: Placeholders,
+}
+
+impl Shared {
+    fn new(host: &Host, limits: &Limits, redactor: &Redactor) -> Result<Self> {
+        let budget = Arc::new(BlobBudget::new(limits.blob_bytes_max));
+        Ok(Self {
+            http: Arc::new(HttpBudget::new(limits)),
+            blobs: BlobSpace::new(host.inner.spool.clone(), budget, redactor.clone()),
+            placeholders: Placeholders::new()?,
+        })
+    }
+}
+
+/// What the services of one call stand on.
+struct Services<E> {
+    call: Arc<Call>,
+    rights: Arc<Rights>,
+    secrets: Arc<Resolved>,
+    redactor: Redactor,
+    events: Arc<E>,
+    tools: Option<Arc<HostTools>>,
+}
+
+impl<E: ports::Events + Sink + 'static> Services<E> {
+    /// The whole reach of the call.
+    fn ports(&self, host: &Host, profile: &Profile, shared: &Shared, folder: Option<Arc<Workspace>>) -> Ports {
+        let Self { call, rights, secrets, redactor, events, tools } = self;
+        let span = tracing::info_span!("call", plugin = %profile.manifest.name, profile = %profile.name);
+        let policy = host.inner.asker.clone().map_or(Policy::Decline, Policy::Ask);
+        Ports {
+            control: call.control.clone(),
+            config: profile.config.clone(),
+            log: Arc::new(TraceLog::new(redactor.clone(), span, &call.limits)),
+            events: events.clone(),
+            http: Arc::new(Egress {
+                call: call.clone(),
+                permissions: profile.permissions.clone(),
+                grants: rights.grants.clone(),
+                secrets: secrets.clone(),
+                redactor: redactor.clone(),
+                placeholders: Arc::new(shared.placeholders.clone()),
+                budget: shared.http.clone(),
+                blobs: shared.blobs.clone(),
+                tls: host.inner.tls.clone(),
+                resolver: host.inner.resolver.clone(),
+            }),
+            blobs: Arc::new(shared.blobs.clone()),
+            kv: Arc::new(ProfileKv { store: host.inner.store.clone(), profile: profile.name.clone(), limits: call.limits.clone() }),
+            tools: match tools {
+                Some(tools) => tools.clone(),
+                None => Arc::new(Without("a tool")),
+            },
+            approval: Arc::new(Approvals::new(call.clone(), policy, redactor.clone())),
+            process: Arc::new(Processes::new(
+                call.clone(),
+                rights.clone(),
+                folder,
+                secrets.clone(),
+                shared.placeholders.clone(),
+                redactor.clone(),
+            )),
+        }
+    }
+}
+
+/// Ports for the fresh instance that tells the vendor of a cancel: the same grants, its own time, no tools, and events only
+/// as trace lines, since the run's log belongs to the call that is ending.
+fn cancel_ports(
+    host: Host,
+    profile: &Profile,
+    services: &Services<RunSink>,
+    shared: Arc<Shared>,
+) -> Box<dyn Fn(Arc<Control>) -> Ports + Send + Sync> {
+    let profile = Profile {
+        name: profile.name.clone(),
+        manifest: profile.manifest.clone(),
+        digest: profile.digest.clone(),
+        plugin: profile.plugin.clone(),
+        config: profile.config.clone(),
+        permissions: profile.permissions.clone(),
+        limits: profile.limits.clone(),
+    };
+    let (rights, secrets, redactor) = (services.rights.clone(), services.secrets.clone(), services.redactor.clone());
+    let run_id = services.call.run_id.clone();
+    Box::new(move |control| {
+        let limits = profile.limits.clone();
+        let sink = Arc::new(TraceSink { redactor: redactor.clone(), limits: limits.clone() });
+        let call = Arc::new(Call { profile: profile.name.clone(), run_id: run_id.clone(), limits, control, sink: sink.clone() });
+        let services = Services {
+            call,
+            rights: rights.clone(),
+            secrets: secrets.clone(),
+            redactor: redactor.clone(),
+            events: sink,
+            tools: None,
+        };
+        services.ports(&host, &profile, &shared, None)
+    })
+}
+
+fn created(profile: &Profile, grants: &Grants, task: &Task, task_id: &str) -> Value {
+    json!({
+        "profile": profile.name,
+        "plugin": { "name": profile.manifest.name, "version": profile.manifest.version.to_string(), "digest": profile.digest },
+        "task_id": task_id,
+        "task": task,
+        "grants": grants.iter().map(|(grant, _)| grant.to_string()).collect::<Vec<_>>(),
+        "format": midplane_core::event::FORMAT_VERSION,
+    })
+}
+
+fn open_workspace(task: &Task) -> Result<Option<(Arc<Workspace>, bool)>> {
+    let Some(wanted) = &task.workspace else { return Ok(None) };
+    let workspace = Workspace::open(std::path::Path::new(&wanted.path))?;
+    Ok(Some((Arc::new(workspace), wanted.access == WorkspaceAccess::ReadWrite)))
+}
+
+fn agent_task(run_id: &RunId, task: &Task, workspace: Option<&Workspace>, limits: &Limits) -> AgentTask {
+    let attachments = task.attachments.iter().map(|attachment| {
+        let name = attachment.name.clone().unwrap_or_else(|| attachment.path.rsplit('/').next().unwrap_or_default().to_owned());
+        // Where and what they are is known once they are staged; the adapter judges by kind and name.
+        (attachment.kind.as_str().to_owned(), name, String::new(), String::new())
+    });
+    AgentTask {
+        run_id: run_id.to_string(),
+        task_id: task.task_id.clone().unwrap_or_else(|| format!("task-{run_id}")),
+        goal: task.goal.clone(),
+        system: task.system.clone(),
+        model: task.model.clone(),
+        reasoning_effort: task.reasoning_effort.clone(),
+        working_directory: workspace.map(|workspace| workspace.path().display().to_string()),
+        mcp_servers: Vec::new(),
+        permissions: task.permissions.clone(),
+        max_rounds: Some(task.max_rounds.unwrap_or_else(|| u32::try_from(limits.rounds_default).unwrap_or(u32::MAX))),
+        budget_usd: task.budget_usd,
+        session: task.session_id.clone().map(|id| (id, task.transcript.clone())),
+        output_schema: task.output_schema.clone(),
+        attachments: attachments.collect(),
+        metadata: Value::Object(task.metadata.clone()),
+    }
+}
+
+fn invalid(issues: Vec<Issue>, code: &'static str, what: &str) -> Result<(), Refusal> {
+    let Some(first) = issues.first() else { return Ok(()) };
+    let error = Error::invalid(code, format!("{what}: `{}` {}", first.field, first.message));
+    Err(Refusal { error, issues, missing: Vec::new(), profile: None })
+}
+
+fn unsupported(profile: &Profile, issues: Vec<Issue>) -> Result<(), Refusal> {
+    let Some(first) = issues.first() else { return Ok(()) };
+    let error = Error::unsupported("task-unsupported", format!("profile `{}` cannot do this task: `{}` {}", profile.name, first.field, first.message));
+    Err(Refusal { error, issues, missing: Vec::new(), profile: Some(profile.name.clone()) })
+}

@@ -1,0 +1,754 @@
+//! The host: everything an embedder or the command does goes through here.
+//!
+//! One [`Host`] a process. Several processes may share one store: each owns the runs that it started, and any of them can
+//! list, follow and cancel the runs of the others.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use midplane_core::limits::Limits;
+use midplane_core::permission::{Grant, Grants, Origin};
+use midplane_core::redact::{Redactor, SecretValue, Secrets};
+use midplane_core::run::{self, End, Input, State, StopCause};
+use midplane_core::{Digest, Error, ProfileName, Result, RunId};
+use midplane_engine::plugin::Availability;
+use midplane_engine::{Control, Engine};
+use midplane_store::{Append, RunQuery, RunRow, Store};
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use crate::approval::Asker;
+use crate::config::Config;
+use crate::driver::{Command, Ended, index_of, now_ms};
+use crate::egress::{Resolve, SystemResolver, Tls};
+use crate::owner::Owner;
+use crate::paths::Paths;
+use crate::profile::{self, Profile};
+use crate::registry::{Embedded, Entry, Registry, unknown};
+use crate::secret::{References, SecretSource};
+use crate::view::{GrantView, OutputFile, PluginView, ProfileView, RunView, Subscription};
+
+/// Makes a [`Host`].
+pub struct Builder {
+    paths: Option<Paths>,
+    helper: Option<PathBuf>,
+    config: Config,
+    embedded: Vec<Embedded>,
+    asker: Option<Arc<dyn Asker>>,
+    env: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    core_dumps: bool,
+}
+
+/// A host of agent runs. Clones share it.
+#[derive(Clone)]
+pub struct Host {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) store: Store,
+    pub(crate) registry: Registry,
+    pub(crate) config: Config,
+    pub(crate) limits: Limits,
+    pub(crate) owner: Option<Owner>,
+    pub(crate) owner_id: String,
+    pub(crate) asker: Option<Arc<dyn Asker>>,
+    pub(crate) tls: Tls,
+    pub(crate) resolver: Arc<dyn Resolve>,
+    pub(crate) spool: PathBuf,
+    pub(crate) room: Arc<Semaphore>,
+    env: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    runs: Mutex<HashMap<RunId, Active>>,
+    /// Redactors by the values that they hide: making one takes longer than starting a run.
+    redactors: Mutex<HashMap<Digest, Redactor>>,
+    /// Set when the host shuts down; no run starts afterwards.
+    closing: watch::Sender<bool>,
+}
+
+/// A run of this process.
+#[derive(Clone)]
+pub(crate) struct Active {
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) ended: watch::Receiver<Ended>,
+}
+
+/// What a cancel found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CancelReceipt {
+    /// The process that drives the run was asked.
+    Requested,
+    /// The run was stopping or had ended already.
+    NotActive,
+    /// Nobody drove it any more; it is closed now.
+    Closed,
+}
+
+impl Builder {
+    /// Keeps state in these folders. Without, all state is in memory and gone with the host.
+    #[must_use]
+    pub fn paths(mut self, paths: Paths) -> Self {
+        self.paths = Some(paths);
+        self
+    }
+
+    /// The program that is run as `<path> helper ...`: the `midplane` command, or one that calls
+    /// [`helper_main`](crate::helper_main). Without it, plugins from outside cannot be installed.
+    #[must_use]
+    pub fn helper(mut self, path: impl Into<PathBuf>) -> Self {
+        self.helper = Some(path.into());
+        self
+    }
+
+    /// The operator's configuration.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// A plugin that comes with the program.
+    #[must_use]
+    pub fn plugin(mut self, plugin: Embedded) -> Self {
+        self.embedded.push(plugin);
+        self
+    }
+
+    /// Who answers when a vendor's program asks. Without, every question is declined.
+    #[must_use]
+    pub fn asker(mut self, asker: Arc<dyn Asker>) -> Self {
+        self.asker = Some(asker);
+        self
+    }
+
+    /// Where references `env:NAME` of secrets are looked up; the process's environment unless set.
+    #[must_use]
+    pub fn env(mut self, env: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+        self.env = Arc::new(env);
+        self
+    }
+
+    /// Keeps a dump of a guest's memory in the message of its trap. For tests that search it for secrets.
+    #[must_use]
+    pub fn core_dumps(mut self) -> Self {
+        self.core_dumps = true;
+        self
+    }
+
+    /// Opens it: the store, the engine, and what other processes left unfinished.
+    pub async fn open(self) -> Result<Host> {
+        let limits = self.config.limits()?;
+        let tls = trust(&self.config.certificate_authorities)?;
+        let (store, owner, cache, spool) = match &self.paths {
+            Some(paths) => {
+                crate::helper::private_folder(&paths.data)?;
+                crate::helper::private_folder(&paths.cache)?;
+                let data = paths.data.clone();
+                let store = tokio::task::spawn_blocking(move || Store::open(&data))
+                    .await
+                    .map_err(|error| Error::internal("store", format!("opening was lost: {error}")))??;
+                let owner = Owner::new(&paths.data.join("owners"), new_id()?)?;
+                (store, Some(owner), paths.cache.clone(), paths.cache.clone())
+            }
+            None => {
+                let temp = std::env::temp_dir();
+                (Store::memory()?, None, temp.join(format!("midplane-{}", new_id()?)), temp)
+            }
+        };
+        let engine = if self.core_dumps { Engine::with_core_dumps(&limits)? } else { Engine::new(&limits)? };
+        let registry = Registry::new(engine, store.clone(), cache, self.helper, limits.clone(), &self.embedded)?;
+        let owner_id = match &owner {
+            Some(owner) => owner.id().to_owned(),
+            None => new_id()?,
+        };
+        let room = usize::try_from(limits.runs_max).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let host = Host {
+            inner: Arc::new(Inner {
+                store,
+                registry,
+                config: self.config,
+                limits,
+                owner,
+                owner_id,
+                asker: self.asker,
+                tls,
+                resolver: Arc::new(SystemResolver),
+                spool,
+                room: Arc::new(Semaphore::new(room)),
+                env: self.env,
+                runs: Mutex::default(),
+                redactors: Mutex::default(),
+                closing: watch::Sender::new(false),
+            }),
+        };
+        host.recover().await?;
+        host.listen();
+        Ok(host)
+    }
+}
+
+impl Host {
+    /// A builder with nothing in it.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder {
+            paths: None,
+            helper: None,
+            config: Config::default(),
+            embedded: Vec::new(),
+            asker: None,
+            env: Arc::new(|name| std::env::var(name).ok()),
+            core_dumps: false,
+        }
+    }
+
+    /// The bounds in force.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    // ---- runs ----
+
+    /// Asks a run to stop. Whoever drives it does it, in this process or another.
+    pub async fn cancel(&self, run_id: &RunId) -> Result<CancelReceipt> {
+        if let Some(active) = self.active(run_id) {
+            return Ok(match active.commands.send(Command::Stop(StopCause::User)).await {
+                Ok(()) => CancelReceipt::Requested,
+                Err(_) => CancelReceipt::NotActive,
+            });
+        }
+        let row = self.row(run_id).await?;
+        if row.index.finish_reason.is_some() {
+            return Ok(CancelReceipt::NotActive);
+        }
+        if self.close_if_lost(&row).await? {
+            return Ok(CancelReceipt::Closed);
+        }
+        self.inner.store.signals.push(run_id, "cancel", "").await?;
+        Ok(CancelReceipt::Requested)
+    }
+
+    /// Gives a running agent a message.
+    pub async fn steer(&self, run_id: &RunId, text: &str) -> Result<()> {
+        let max = self.inner.limits.signal_bytes_max;
+        if text.len() as u64 > max {
+            return Err(Error::limit("signal-size", format!("a message has at most {max} bytes")));
+        }
+        let ended = || Error::conflict("run-ended", format!("run `{run_id}` has ended"));
+        if let Some(active) = self.active(run_id) {
+            return active.commands.send(Command::Steer(text.to_owned())).await.map_err(|_| ended());
+        }
+        if self.row(run_id).await?.index.finish_reason.is_some() {
+            return Err(ended());
+        }
+        self.inner.store.signals.push(run_id, "steer", text).await.map(|_| ())
+    }
+
+    /// A run as its log tells it.
+    pub async fn get(&self, run_id: &RunId) -> Result<RunView> {
+        let row = self.row(run_id).await?;
+        if row.index.finish_reason.is_none() && self.close_if_lost(&row).await? {
+            return Ok(RunView::new(&self.row(run_id).await?, &self.fold(run_id).await?));
+        }
+        Ok(RunView::new(&row, &self.fold(run_id).await?))
+    }
+
+    /// Runs, newest first.
+    pub async fn runs(&self, query: RunQuery) -> Result<Vec<RunRow>> {
+        self.inner.store.log.runs(query).await
+    }
+
+    /// The run of an id, or of the only id that begins so.
+    pub async fn find(&self, prefix: &str) -> Result<RunId> {
+        if let Ok(id) = RunId::new(prefix) {
+            return self.row(&id).await.map(|row| row.run_id);
+        }
+        let rows = self.runs(RunQuery::default()).await?;
+        let mut found = rows.iter().filter(|row| !prefix.is_empty() && row.run_id.as_str().starts_with(&prefix.to_lowercase()));
+        match (found.next(), found.next()) {
+            (Some(row), None) => Ok(row.run_id.clone()),
+            (Some(_), Some(_)) => Err(Error::invalid("run-ambiguous", format!("several runs begin with `{prefix}`")).hint("give more of the id")),
+            _ => Err(no_run(prefix)),
+        }
+    }
+
+    /// Events of a run from a sequence number on: those that are there, then those to come, until the terminal.
+    pub async fn subscribe(&self, run_id: &RunId, from_seq: u64) -> Result<Subscription> {
+        let row = self.row(run_id).await?;
+        if row.index.finish_reason.is_none() {
+            // Nobody would ever write the terminal that the reader waits for.
+            self.close_if_lost(&row).await?;
+        }
+        Ok(Subscription::new(self.clone(), run_id.clone(), self.inner.store.log.tail(run_id, from_seq), row.index.owner))
+    }
+
+    /// Removes an ended run with its events and outputs.
+    pub async fn remove_run(&self, run_id: &RunId) -> Result<()> {
+        let row = self.row(run_id).await?;
+        if row.index.finish_reason.is_none() && !self.close_if_lost(&row).await? {
+            return Err(Error::conflict("run-active", format!("run `{run_id}` has not ended"))
+                .hint(format!("cancel it first: `midplane runs cancel {run_id}`")));
+        }
+        self.inner.store.remove_run(run_id).await.map(|_| ())
+    }
+
+    /// Removes ended runs that were last written before a time, and files that no run refers to any more. Gives how
+    /// many runs and how many bytes.
+    pub async fn prune(&self, before_ms: u64) -> Result<(u64, u64)> {
+        let mut removed = 0;
+        let mut before = None;
+        loop {
+            let page = self.runs(RunQuery { before: before.clone(), ..RunQuery::default() }).await?;
+            let Some(last) = page.last() else { break };
+            before = Some(last.run_id.clone());
+            for row in &page {
+                if row.index.finish_reason.is_some() && row.index.updated_ms < before_ms {
+                    removed += u64::from(self.inner.store.remove_run(&row.run_id).await?);
+                }
+            }
+        }
+        let freed = self.inner.store.artifacts.gc(before_ms, false).await?;
+        Ok((removed, freed.iter().map(|stored| stored.size_bytes).sum()))
+    }
+
+    /// Files that a run made or changed, kept by digest.
+    pub async fn outputs(&self, run_id: &RunId) -> Result<Vec<OutputFile>> {
+        self.row(run_id).await?;
+        Ok(self.inner.store.artifacts.refs(run_id).await?.into_iter().map(OutputFile::from).collect())
+    }
+
+    /// The content of one of them.
+    pub async fn output(&self, digest: &Digest) -> Result<Vec<u8>> {
+        self.inner.store.artifacts.read(digest, self.inner.limits.tool_file_bytes_max).await
+    }
+
+    // ---- plugins, profiles, grants ----
+
+    /// All plugins, and of each whether it loads.
+    pub async fn plugins(&self) -> Result<Vec<PluginView>> {
+        let mut views = Vec::new();
+        for entry in self.inner.registry.list().await? {
+            views.push(self.plugin_view(&entry).await);
+        }
+        Ok(views)
+    }
+
+    /// One plugin.
+    pub async fn plugin(&self, name: &str) -> Result<PluginView> {
+        let entry = self.inner.registry.get(name).await?;
+        Ok(self.plugin_view(&entry).await)
+    }
+
+    /// Installs a plugin from its `plugin.toml` and component.
+    pub async fn install(&self, manifest: &Path, component: &Path) -> Result<PluginView> {
+        let entry = self.inner.registry.install(manifest, component, now_ms()).await?;
+        Ok(self.plugin_view(&entry).await)
+    }
+
+    /// Removes an installed plugin.
+    pub async fn uninstall(&self, name: &str) -> Result<()> {
+        self.inner.registry.remove(name).await
+    }
+
+    /// All profiles: those of the configuration, and one for each plugin.
+    pub async fn profiles(&self) -> Result<Vec<ProfileView>> {
+        let mut names: Vec<ProfileName> = self.inner.config.profiles.keys().cloned().collect();
+        for entry in self.inner.registry.list().await? {
+            let name = ProfileName::new(entry.manifest.name.as_str())?;
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names.sort();
+        let mut views = Vec::new();
+        for name in names {
+            views.push(self.profile_view(&name).await?);
+        }
+        Ok(views)
+    }
+
+    /// One profile.
+    pub async fn profile(&self, name: &str) -> Result<ProfileView> {
+        let (name, _) = self.resolve(name).await?;
+        self.profile_view(&name).await
+    }
+
+    /// Whether a run under a profile could succeed; asks the vendor where `probe` is not zero.
+    pub async fn availability(&self, name: &str, probe: Duration) -> Result<Availability> {
+        let profile = self.load(name).await?;
+        self.probe(&profile, probe).await
+    }
+
+    /// The operator's grants, of one profile or all.
+    pub async fn grants(&self, profile: Option<&str>) -> Result<Vec<GrantView>> {
+        let profile = profile.map(ProfileName::new).transpose()?;
+        Ok(self.inner.store.grants.list(profile.as_ref()).await?.into_iter().map(GrantView::from).collect())
+    }
+
+    /// Grants something to a profile for good. Whether it is new.
+    pub async fn allow(&self, profile: &str, grant: &Grant) -> Result<bool> {
+        let (profile, _) = self.resolve(profile).await?;
+        let row = midplane_store::Grant { profile, grant: grant.to_string(), created_ms: now_ms(), note: String::new() };
+        self.inner.store.grants.allow(row).await
+    }
+
+    /// Takes a grant back. Whether it was there. Runs that have begun keep what they had.
+    pub async fn revoke(&self, profile: &str, grant: &Grant) -> Result<bool> {
+        // Also for a profile that is not there any more: its grants must not outlive it unseen.
+        let profile = ProfileName::new(profile)?;
+        self.inner.store.grants.revoke(&profile, &grant.to_string()).await
+    }
+
+    /// Reads the whole store and says what is wrong with it, if anything.
+    pub async fn check_store(&self) -> Result<()> {
+        self.inner.store.check().await
+    }
+
+    // ---- end ----
+
+    /// Stops all runs of this process and waits for their terminals, at most for the grace period and a little more.
+    pub async fn shutdown(&self) {
+        self.inner.closing.send_replace(true);
+        let active: Vec<Active> = self.runs_here().values().cloned().collect();
+        for run in &active {
+            // A driver that has ended needs no word.
+            let _ = run.commands.send(Command::Stop(StopCause::Shutdown)).await;
+        }
+        let time = Duration::from_millis(self.inner.limits.grace_ms) + Duration::from_secs(2);
+        let all = async {
+            for mut run in active {
+                let _ = run.ended.wait_for(Option::is_some).await;
+            }
+        };
+        if tokio::time::timeout(time, all).await.is_err() {
+            tracing::warn!("runs did not end in time; they are closed by the next process");
+        }
+    }
+
+    // ---- inside ----
+
+    pub(crate) fn is_closing(&self) -> bool {
+        *self.inner.closing.borrow()
+    }
+
+    pub(crate) fn register(&self, run_id: RunId, active: Active) {
+        self.runs_here().insert(run_id, active);
+    }
+
+    pub(crate) fn unregister(&self, run_id: &RunId) {
+        self.runs_here().remove(run_id);
+    }
+
+    fn active(&self, run_id: &RunId) -> Option<Active> {
+        self.runs_here().get(run_id).cloned()
+    }
+
+    fn runs_here(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, Active>> {
+        // Nothing panics while it is held.
+        self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn row(&self, run_id: &RunId) -> Result<RunRow> {
+        self.inner.store.log.run(run_id).await?.ok_or_else(|| no_run(run_id.as_str()))
+    }
+
+    async fn fold(&self, run_id: &RunId) -> Result<State> {
+        let mut state = State::default();
+        loop {
+            let page = self.inner.store.log.read(run_id, state.last_seq + 1, midplane_store::log::READ_RECORDS_MAX).await?;
+            if page.is_empty() {
+                return Ok(state);
+            }
+            for record in &page {
+                state.apply(record);
+            }
+        }
+    }
+
+    /// The name and plugin of a profile.
+    async fn resolve(&self, name: &str) -> Result<(ProfileName, Entry)> {
+        if let Ok(profile) = ProfileName::new(name) {
+            if let Some(config) = self.inner.config.profiles.get(&profile) {
+                let plugin = config.plugin.as_ref().map_or(name, |plugin| plugin.as_str());
+                return Ok((profile, self.inner.registry.get(plugin).await?));
+            }
+            if let Ok(entry) = self.inner.registry.get(name).await {
+                return Ok((profile, entry));
+            }
+        }
+        let mut known: Vec<String> = self.inner.config.profiles.keys().map(ToString::to_string).collect();
+        known.extend(self.inner.registry.list().await?.iter().map(|entry| entry.manifest.name.to_string()));
+        known.sort();
+        known.dedup();
+        Err(unknown("profile", name, known.iter().map(String::as_str)))
+    }
+
+    /// A profile, loaded.
+    pub(crate) async fn load(&self, name: &str) -> Result<Profile> {
+        let (name, entry) = self.resolve(name).await?;
+        let settled = self.settle(&name, &entry)?;
+        let plugin = self.inner.registry.load(&entry).await?;
+        Ok(Profile {
+            name,
+            manifest: entry.manifest,
+            digest: entry.digest,
+            plugin,
+            config: Arc::new(settled.config),
+            permissions: Arc::new(settled.permissions),
+            limits: settled.limits,
+        })
+    }
+
+    fn settle(&self, name: &ProfileName, entry: &Entry) -> Result<profile::Settled> {
+        let none = BTreeMap::new();
+        let settings = self.inner.config.profiles.get(name).map_or(&none, |config| &config.settings);
+        profile::settle(&entry.manifest, settings, &self.inner.limits).map_err(|mut error| {
+            error.message = format!("profile `{name}`: {}", error.message);
+            error
+        })
+    }
+
+    /// What the operator allows a profile, with what is allowed for this once.
+    pub(crate) async fn granted(&self, profile: &ProfileName, once: &[Grant]) -> Result<Grants> {
+        let mut grants = Grants::default();
+        for row in self.inner.store.grants.list(Some(profile)).await? {
+            grants.insert(row.grant.parse()?, Origin::Stored);
+        }
+        for grant in once {
+            grants.insert(grant.clone(), Origin::Once);
+        }
+        Ok(grants)
+    }
+
+    /// The values of secrets that a profile may have applied, and a redactor that hides them. A secret that cannot be had
+    /// is left out; where it is needed, that is said then.
+    pub(crate) async fn secrets(&self, profile: &Profile, grants: &Grants) -> Result<(Resolved, Redactor)> {
+        let mut references = self.inner.config.secrets.clone();
+        if let Some(config) = self.inner.config.profiles.get(&profile.name) {
+            references.extend(config.secrets.clone());
+        }
+        let source = References::new(references, self.inner.env.clone());
+        let mut values = BTreeMap::new();
+        let mut missing = BTreeMap::new();
+        for name in profile.secrets(grants) {
+            match source.resolve(&name).await {
+                Ok(value) => {
+                    values.insert(name, value);
+                }
+                Err(error) => {
+                    missing.insert(name, error);
+                }
+            }
+        }
+        let redactor = self.redactor(&values)?;
+        Ok((Resolved { values, missing }, redactor))
+    }
+
+    fn redactor(&self, values: &BTreeMap<String, SecretValue>) -> Result<Redactor> {
+        if values.is_empty() {
+            return Ok(Redactor::default());
+        }
+        let mut all = zeroize::Zeroizing::new(Vec::new());
+        for (name, value) in values {
+            for part in [name.as_bytes(), value.expose()] {
+                all.extend_from_slice(&(part.len() as u64).to_le_bytes());
+                all.extend_from_slice(part);
+            }
+        }
+        let key = Digest::of(&all);
+        let mut cached = self.inner.redactors.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(redactor) = cached.get(&key) {
+            return Ok(redactor.clone());
+        }
+        let secrets = Secrets::new(values.iter().map(|(name, value)| (name.as_str(), value.expose())))?;
+        for weak in secrets.weak() {
+            tracing::warn!(secret = %weak, "the secret is so short that it cannot be found safely in what comes back");
+        }
+        let redactor = Redactor::new(secrets);
+        // A value that changes leaves its redactor behind; a handful is kept at most.
+        if cached.len() >= REDACTORS_MAX {
+            cached.clear();
+        }
+        cached.insert(key, redactor.clone());
+        Ok(redactor)
+    }
+
+    // ---- other processes ----
+
+    /// Closes what processes left unfinished that are gone.
+    async fn recover(&self) -> Result<()> {
+        let rows = self.runs(RunQuery { unfinished: true, ..RunQuery::default() }).await?;
+        for row in rows {
+            self.close_if_lost(&row).await?;
+        }
+        if let Some(owner) = &self.inner.owner {
+            for other in owner.all() {
+                if let Some(gone) = owner.gone(&other) {
+                    let left = RunQuery { owner: Some(other), unfinished: true, limit: 1, ..RunQuery::default() };
+                    if self.runs(left).await?.is_empty() {
+                        gone.forget();
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes an unfinished run whose owner is gone. Exactly once: the owner's lock is held meanwhile, the run is claimed
+    /// by compare-and-set, and the append names the last record that was seen.
+    pub(crate) async fn close_if_lost(&self, row: &RunRow) -> Result<bool> {
+        let (Some(owner), Some(named)) = (&self.inner.owner, &row.index.owner) else { return Ok(false) };
+        let Some(_gone) = owner.gone(named) else { return Ok(false) };
+        if !self.inner.store.log.claim(&row.run_id, Some(named), owner.id()).await? {
+            return Ok(false);
+        }
+        let mut state = self.fold(&row.run_id).await?;
+        let step = run::step(&state, Input::End(End::HostLost))?;
+        if step.append.is_empty() {
+            return Ok(false);
+        }
+        let t_ms = now_ms().max(state.last_t_ms);
+        let expected_seq = state.last_seq;
+        for event in &step.append {
+            state.apply(&midplane_core::event::Record {
+                run_id: row.run_id.clone(),
+                seq: state.last_seq + 1,
+                t_ms,
+                kind: event.kind,
+                data: event.data.clone(),
+            });
+        }
+        let index = index_of(
+            &state,
+            &row.index.profile,
+            &row.index.task_id,
+            row.index.created_ms,
+            Some(owner.id().to_owned()),
+            row.index.summary.clone(),
+        );
+        let append = Append { run_id: row.run_id.clone(), expected_seq, t_ms, events: step.append, index: Some(index) };
+        self.inner.store.log.append(append).await?;
+        tracing::warn!(run = %row.run_id, "a run whose process is gone was closed");
+        Ok(true)
+    }
+
+    /// Hands signals that other processes left to the runs of this one.
+    fn listen(&self) {
+        let mut changes = self.inner.store.signals.watch();
+        let host = Arc::downgrade(&self.inner);
+        tokio::spawn(async move {
+            loop {
+                let Some(inner) = host.upgrade() else { return };
+                let this = Self { inner };
+                if let Err(error) = this.take_signals().await {
+                    tracing::warn!(error = %error, "signals of other processes cannot be read");
+                }
+                drop(this);
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    async fn take_signals(&self) -> Result<()> {
+        let here: Vec<RunId> = self.runs_here().keys().cloned().collect();
+        if here.is_empty() {
+            return Ok(());
+        }
+        for signal in self.inner.store.signals.take(&here).await? {
+            let Some(active) = self.active(&signal.run_id) else { continue };
+            let command = match signal.kind.as_str() {
+                "cancel" => Command::Stop(StopCause::User),
+                "steer" => Command::Steer(signal.text),
+                // Left by a newer version: what this one does not know it cannot do.
+                _ => continue,
+            };
+            // A run that has ended needs no word.
+            let _ = active.commands.send(command).await;
+        }
+        Ok(())
+    }
+
+    async fn plugin_view(&self, entry: &Entry) -> PluginView {
+        let loads = self.inner.registry.load(entry).await.map(|_| ());
+        PluginView::new(entry, loads)
+    }
+
+    async fn profile_view(&self, name: &ProfileName) -> Result<ProfileView> {
+        let granted = self.granted(name, &[]).await?;
+        let (_, entry) = match self.resolve(name.as_str()).await {
+            Ok(found) => found,
+            Err(error) => return Ok(ProfileView::broken(name, error)),
+        };
+        Ok(match self.settle(name, &entry) {
+            Ok(settled) => ProfileView::new(name, &entry, &settled, &granted),
+            Err(error) => ProfileView::broken(name, error),
+        })
+    }
+}
+
+/// Redactors that are kept.
+const REDACTORS_MAX: usize = 64;
+
+/// Secrets of one call, resolved when it began: what the redactor hides is what can be applied.
+pub(crate) struct Resolved {
+    values: BTreeMap<String, SecretValue>,
+    missing: BTreeMap<String, Error>,
+}
+
+impl Resolved {
+    /// Why a secret cannot be had, if it cannot.
+    pub(crate) fn missing(&self, name: &str) -> Option<&Error> {
+        self.missing.get(name)
+    }
+}
+
+#[async_trait::async_trait]
+impl SecretSource for Resolved {
+    async fn resolve(&self, name: &str) -> Result<SecretValue> {
+        match (self.values.get(name), self.missing.get(name)) {
+            (Some(value), _) => Ok(value.clone()),
+            (None, Some(error)) => Err(error.clone()),
+            (None, None) => Err(Error::not_found("secret", format!("secret `{name}` was not resolved for this call"))),
+        }
+    }
+}
+
+fn no_run(id: &str) -> Error {
+    Error::not_found("run-unknown", format!("there is no run `{}`", midplane_core::text::shown(id, 40)))
+        .hint("`midplane runs list` lists them")
+}
+
+fn trust(files: &[String]) -> Result<Tls> {
+    if files.is_empty() {
+        return Tls::shared();
+    }
+    let mut pem = Vec::new();
+    for file in files {
+        let bytes = std::fs::read(file)
+            .map_err(|error| Error::invalid("config", format!("`certificate_authorities`: `{file}` cannot be read: {error}")))?;
+        pem.extend_from_slice(&bytes);
+        pem.push(b'\n');
+    }
+    Tls::with_extra_ca(&pem)
+}
+
+/// A new id of 26 letters and digits that sorts by time.
+pub(crate) fn new_id() -> Result<String> {
+    new_run_id().map(|id| id.to_string())
+}
+
+/// A new run id.
+pub(crate) fn new_run_id() -> Result<RunId> {
+    let mut random = [0_u8; 16];
+    getrandom::fill(&mut random).map_err(|error| Error::unavailable("random", format!("the system gives no randomness: {error}")))?;
+    Ok(RunId::from_parts(now_ms(), u128::from_le_bytes(random)))
+}
+
+/// Time for a call that is not a run.
+pub(crate) fn query_control(limits: &Limits) -> Arc<Control> {
+    Arc::new(Control::new(Duration::from_millis(limits.query_ms_max)))
+}

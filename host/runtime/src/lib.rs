@@ -1,0 +1,55 @@
+//! Midplane as a library.
+//!
+//! # Layout
+//! - [`Host`], its [`Builder`]: everything that an embedder or the command does (`host`)
+//! - `admit`: what must hold before a run exists; `driver`: the one task that owns a run; `provision`: what it needs
+//! - `registry`, `profile`, `helper`: plugins, plugins under a name, compiling in a bounded process
+//! - `sink`, `reach`, `call`: where events go, what a call can reach, what every service knows of its call
+//! - `egress`: the one way out to the network; `blob`: bytes that the host holds; `placeholder`: stand-ins for secrets
+//! - `tools`, `process`, `approval`: what the host runs for an agent, granted programs, and their questions
+//! - `workspace`, `rights`, `secret`: the folder of a run, what its plugin may do, where secrets come from
+//! - `owner`: which process drives a run; `paths`, `config`: where state is, what the operator wrote
+//! - `view`: what is shown of runs, plugins, profiles and grants
+//!
+//! # What it never does
+//! It knows no command line and no HTTP server. It writes no grant by itself: they come from the operator, through
+//! [`Host::allow`] and [`RunRequest::allow`]. No value of a secret is in what it returns.
+
+#![forbid(unsafe_code)]
+
+mod admit;
+mod approval;
+mod blob;
+mod call;
+pub mod config;
+mod driver;
+mod egress;
+#[cfg(test)]
+mod fakes;
+mod helper;
+mod host;
+mod owner;
+pub mod paths;
+mod placeholder;
+mod process;
+mod profile;
+mod provision;
+mod reach;
+mod registry;
+mod rights;
+mod secret;
+mod sink;
+mod tools;
+pub mod view;
+mod workspace;
+
+pub use approval::{Asked, Asker, Reply};
+pub use admit::{Refusal, Run, RunRequest};
+pub use config::Config;
+pub use helper::main as helper_main;
+pub use host::{Builder, CancelReceipt, Host};
+pub use midplane_core as core;
+pub use midplane_engine::plugin::Availability;
+pub use midplane_store::{RunQuery, RunRow};
+pub use paths::Paths;
+pub use registry::Embedded;

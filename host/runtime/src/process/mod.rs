@@ -1,0 +1,409 @@
+//! `process`: granted local programs, driven through their pipes, that never outlive the call.
+//!
+//! # Layout
+//! - [`group`]: one program in a process group of its own (the `shell` tool starts its programs there too)
+//! - [`pump`]: from an output pipe to whoever keeps the bytes, cleaned of secrets
+//! - [`stdin`]: the queue of a child's standard input
+//! - here: gates, environment and working directory of a start; a child's unread output
+//!
+//! # What it never does
+//! No shell, no inherited variable, no program that was not granted. No sandbox yet: a child can do what the operator can,
+//! and the audit record of its start is where that will be declared.
+
+pub(crate) mod group;
+pub(crate) mod pump;
+mod stdin;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
+
+use async_trait::async_trait;
+use midplane_core::gate::Request;
+use midplane_core::redact::Redactor;
+use midplane_core::text::shown;
+use midplane_core::{Error, Result};
+use midplane_engine::ports::{Child, Command, Exit, Output, Process, StopMode};
+use rustix::process::Signal;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+use zeroize::Zeroizing;
+
+use self::group::{Group, Launch, base_env, find_program};
+use self::pump::{Sink, pump};
+use self::stdin::Stdin;
+use crate::call::{Audit, Call};
+use crate::placeholder::Placeholders;
+use crate::rights::{Rights, grants_text};
+use crate::secret::SecretSource;
+use crate::workspace::Workspace;
+
+/// Arguments of one command, as the contract says.
+const ARGV_MAX: usize = 256;
+/// Bytes of all of them together.
+const ARGV_BYTES_MAX: usize = 128 * 1024;
+/// Variables of one command, and their bytes: the same again.
+const ENV_MAX: usize = 256;
+const ENV_BYTES_MAX: usize = 128 * 1024;
+
+/// The programs of one call.
+pub(crate) struct Processes {
+    reach: Arc<Reach>,
+    workspace: Option<Arc<Workspace>>,
+    /// Where children work in a call without a workspace; made when the first one starts, removed with this.
+    scratch: OnceLock<tempfile::TempDir>,
+    /// One permit for each that may run at once.
+    slots: Arc<Semaphore>,
+}
+
+/// What a start and a running child's standard input both need.
+struct Reach {
+    call: Arc<Call>,
+    rights: Arc<Rights>,
+    secrets: Arc<dyn SecretSource>,
+    placeholders: Placeholders,
+    redactor: Redactor,
+}
+
+impl Processes {
+    /// The programs of a call. `redactor` hides the live values of the whole run.
+    pub(crate) fn new(
+        call: Arc<Call>,
+        rights: Arc<Rights>,
+        workspace: Option<Arc<Workspace>>,
+        secrets: Arc<dyn SecretSource>,
+        placeholders: Placeholders,
+        redactor: Redactor,
+    ) -> Self {
+        let slots = usize::try_from(call.limits.children_max).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let reach = Arc::new(Reach { call, rights, secrets, placeholders, redactor });
+        Self { reach, workspace, scratch: OnceLock::new(), slots: Arc::new(Semaphore::new(slots)) }
+    }
+
+    async fn start(&self, command: Command) -> Result<ChildHandle> {
+        check(&command)?;
+        let argv = &command.argv;
+        self.reach.allow(&Request::Command { argv }, argv)?;
+        for (name, _) in &command.env {
+            self.reach.allow(&Request::Env { name, argv }, argv)?;
+        }
+        for name in &command.secret_env {
+            self.reach.allow(&Request::SecretInCommand { name, argv }, argv)?;
+        }
+        let cwd = self.cwd(command.cwd.as_deref())?;
+        let program = find_program(&argv[0])?; // `check` has refused an empty list
+        let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| {
+            let most = self.reach.call.limits.children_max;
+            Error::limit("children", format!("{most} programs of this run are running already, which is the most"))
+        })?;
+        let env = self.reach.environment(&command).await?;
+        let args = command.argv[1..].to_vec();
+        let (group, pipes) = Group::start(Launch { program, args, cwd, env, stdin: true })?;
+        Ok(ChildHandle::new(&self.reach, command.argv, group, pipes, slot))
+    }
+
+    fn cwd(&self, relative: Option<&str>) -> Result<PathBuf> {
+        if let Some(workspace) = &self.workspace {
+            return match relative {
+                Some(relative) => workspace.folder_for_child(relative),
+                None => Ok(workspace.path().to_owned()),
+            };
+        }
+        if relative.is_some_and(|relative| relative != ".") {
+            return Err(Error::invalid("cwd", "this call has no workspace, so a program cannot work in a folder of it"));
+        }
+        if let Some(scratch) = self.scratch.get() {
+            return Ok(scratch.path().to_owned());
+        }
+        let made = tempfile::Builder::new()
+            .prefix("midplane-")
+            .tempdir()
+            .map_err(|error| Error::unavailable("spawn", format!("no folder for the program can be made: {error}")))?;
+        // Of two starts at once one folder is kept; the other goes with its handle.
+        Ok(self.scratch.get_or_init(|| made).path().to_owned())
+    }
+}
+
+#[async_trait]
+impl Process for Processes {
+    async fn spawn(&self, command: Command) -> Result<Box<dyn Child>> {
+        let began = Instant::now();
+        // Only the program: arguments may hold what an audit must not show.
+        let target = shown(command.argv.first().map_or("", String::as_str), 200);
+        let grant = self.reach.rights.check(&Request::Command { argv: &command.argv });
+        let grant = match grant {
+            Ok(allowed) => grants_text(&allowed),
+            Err(denial) => denial.grant().map(ToString::to_string),
+        };
+        let result = self.start(command).await;
+        let outcome = result.as_ref().err().map_or_else(|| "ok".to_owned(), |error| error.code.clone().into_owned());
+        let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.reach.call.sink.audit(Audit { act: "command", target, outcome, grant, duration_ms, size_bytes: 0 });
+        Ok(Box::new(result?))
+    }
+}
+
+impl Reach {
+    fn allow(&self, request: &Request<'_>, argv: &[String]) -> Result<()> {
+        let program = argv.first().map_or("", String::as_str);
+        let act = match request {
+            Request::Env { .. } => "env",
+            Request::SecretInCommand { .. } => "secret",
+            _ => "command",
+        };
+        match self.rights.check(request) {
+            // The start itself is audited once, at its end, with what came of it.
+            result if act == "command" => result.map(|_| ()).map_err(Error::from),
+            result => {
+                let name = match request {
+                    Request::Env { name, .. } | Request::SecretInCommand { name, .. } => name,
+                    _ => "",
+                };
+                let (outcome, grant) = match &result {
+                    Ok(allowed) => ("ok", grants_text(allowed)),
+                    Err(denial) => ("denied", denial.grant().map(ToString::to_string)),
+                };
+                let target = format!("{} {}", shown(program, 200), shown(name, 100)).trim_end().to_owned();
+                self.call.sink.audit(Audit { act, target, outcome: outcome.to_owned(), grant, duration_ms: 0, size_bytes: 0 });
+                result.map(|_| ()).map_err(Error::from)
+            }
+        }
+    }
+
+    /// The environment of a program.
+    async fn environment(&self, command: &Command) -> Result<Vec<(OsString, OsString)>> {
+        let mut env = base_env();
+        for (name, value) in &command.env {
+            let value = self.filled(value.as_bytes(), &command.argv).await?;
+            env.push((name.into(), os_string(name, &value)?));
+        }
+        for name in &command.secret_env {
+            let value = self.secrets.resolve(name).await?;
+            env.push((name.into(), os_string(name, value.expose())?));
+        }
+        Ok(env)
+    }
+
+    /// Some bytes with secrets in place of their placeholders, each allowed for this program.
+    async fn filled(&self, bytes: &[u8], argv: &[String]) -> Result<Zeroizing<Vec<u8>>> {
+        let mut values = BTreeMap::new();
+        for name in self.placeholders.names(bytes) {
+            self.allow(&Request::SecretInCommand { name: &name, argv }, argv)?;
+            let value = Zeroizing::new(self.secrets.resolve(&name).await?.expose().to_vec());
+            values.insert(name, value);
+        }
+        // The secrets are the operator's: their length needs no bound of the guest.
+        self.placeholders.fill(bytes, &values, usize::MAX).map(Zeroizing::new)
+    }
+}
+
+/// Refuses what no program could be started with.
+fn check(command: &Command) -> Result<()> {
+    let bad = |why: String| Err(Error::invalid("command", why));
+    let argv = &command.argv;
+    if argv.first().is_none_or(String::is_empty) {
+        return bad("`argv` must begin with a program".to_owned());
+    }
+    if argv.len() > ARGV_MAX || argv.iter().map(String::len).sum::<usize>() > ARGV_BYTES_MAX {
+        return bad(format!("`argv` has at most {ARGV_MAX} entries and {ARGV_BYTES_MAX} bytes"));
+    }
+    let variables = command.env.len() + command.secret_env.len();
+    let env_bytes: usize = command.env.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if variables > ENV_MAX || env_bytes > ENV_BYTES_MAX {
+        return bad(format!("`env` has at most {ENV_MAX} variables and {ENV_BYTES_MAX} bytes"));
+    }
+    let texts = argv.iter().chain(command.env.iter().map(|(_, value)| value));
+    if texts.into_iter().any(|text| text.contains('\0')) {
+        return bad("a NUL character cannot be given to a program".to_owned());
+    }
+    let mut names = BTreeSet::new();
+    for name in command.env.iter().map(|(name, _)| name).chain(&command.secret_env) {
+        if !names.insert(name) {
+            return bad(format!("the variable `{}` is given twice", shown(name, 100)));
+        }
+    }
+    Ok(())
+}
+
+fn os_string(name: &str, value: &[u8]) -> Result<OsString> {
+    use std::os::unix::ffi::OsStringExt;
+    if value.contains(&0) {
+        return Err(Error::invalid("command", format!("the value of `{}` has a NUL character", shown(name, 100))));
+    }
+    Ok(OsString::from_vec(value.to_vec()))
+}
+
+/// A child of a guest.
+struct ChildHandle {
+    /// First, because fields are dropped in order: the group ends before those who serve its pipes.
+    group: Group,
+    stdin: Arc<Stdin>,
+    output: Arc<Unread>,
+    tasks: [JoinHandle<()>; 2],
+    reach: Arc<Reach>,
+    argv: Vec<String>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl ChildHandle {
+    fn new(
+        reach: &Arc<Reach>,
+        argv: Vec<String>,
+        group: Group,
+        pipes: group::Pipes,
+        slot: OwnedSemaphorePermit,
+    ) -> Self {
+        let limits = &reach.call.limits;
+        let stdin = Arc::new(Stdin::new(limits.child_stdin_bytes_max));
+        let output = Arc::new(Unread::new(limits.child_output_bytes_max));
+        let reading = {
+            let (output, reach, mut exit) = (Arc::clone(&output), Arc::clone(reach), group.exit());
+            async move {
+                let (stdout, stderr) = (Side { of: &output, index: 0 }, Side { of: &output, index: 1 });
+                tokio::join!(
+                    pump(pipes.stdout, &reach.redactor, exit.clone(), &stdout),
+                    pump(pipes.stderr, &reach.redactor, exit.clone(), &stderr),
+                );
+                let ended = exit.wait_for(Option::is_some).await.ok().and_then(|exit| exit.clone());
+                output.finished(ended.unwrap_or_else(|| Exit::Signal("unknown".to_owned())));
+            }
+        };
+        let writing = {
+            let (stdin, reach, argv) = (Arc::clone(&stdin), Arc::clone(reach), argv.clone());
+            async move {
+                if let Some(pipe) = pipes.stdin {
+                    stdin.feed(pipe, &reach, &argv).await;
+                }
+            }
+        };
+        let tasks = [tokio::spawn(reading), tokio::spawn(writing)];
+        Self { group, stdin, output, tasks, reach: Arc::clone(reach), argv, _slot: slot }
+    }
+}
+
+impl Drop for ChildHandle {
+    fn drop(&mut self) {
+        // A process that left the group could hold a pipe open; nobody reads it any more.
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+#[async_trait]
+impl Child for ChildHandle {
+    fn write(&self, data: Vec<u8>) -> Result<()> {
+        // Asked here, so that the guest hears of a denial; replaced while it is sent, since that may have to wait.
+        let names = self.reach.placeholders.names(&data);
+        for name in &names {
+            let request = Request::SecretInCommand { name, argv: &self.argv };
+            if self.reach.rights.check(&request).is_err() {
+                self.reach.allow(&request, &self.argv)?; // again, for the audit
+            }
+        }
+        self.stdin.write(data, !names.is_empty())
+    }
+
+    fn close_stdin(&self) {
+        self.stdin.close();
+    }
+
+    async fn next(&mut self, max_bytes: usize) -> Result<Output> {
+        Ok(self.output.next(max_bytes.max(1)).await)
+    }
+
+    fn stop(&self, how: StopMode) -> Result<()> {
+        self.group.signal(match how {
+            StopMode::Interrupt => Signal::INT,
+            StopMode::Terminate => Signal::TERM,
+            StopMode::Kill => Signal::KILL,
+        })
+    }
+}
+
+/// What a child wrote and its guest has not read yet.
+struct Unread {
+    bytes_max: usize,
+    state: Mutex<UnreadState>,
+    /// Something to read, or the end.
+    news: Notify,
+    /// Something was read, of each stream.
+    room: [Notify; 2],
+}
+
+#[derive(Default)]
+struct UnreadState {
+    streams: [VecDeque<u8>; 2],
+    exit: Option<Exit>,
+    /// The stream that is looked at first: the one that was not given last, so that neither hides the other.
+    turn: usize,
+}
+
+impl Unread {
+    fn new(bytes_max: u64) -> Self {
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX).max(1);
+        Self { bytes_max, state: Mutex::default(), news: Notify::new(), room: [Notify::new(), Notify::new()] }
+    }
+
+    /// Safe to drop: nothing is taken before it is given.
+    async fn next(&self, max_bytes: usize) -> Output {
+        loop {
+            if let Some(output) = self.take(max_bytes) {
+                return output;
+            }
+            // There is one reader, and `notify_one` is kept for a later wait: nothing is missed in between.
+            self.news.notified().await;
+        }
+    }
+
+    fn take(&self, max_bytes: usize) -> Option<Output> {
+        let mut state = self.state();
+        for index in [state.turn, 1 - state.turn] {
+            let stream = &mut state.streams[index];
+            if !stream.is_empty() {
+                let bytes: Vec<u8> = stream.drain(..stream.len().min(max_bytes)).collect();
+                state.turn = 1 - index;
+                self.room[index].notify_one();
+                return Some(if index == 0 { Output::Stdout(bytes) } else { Output::Stderr(bytes) });
+            }
+        }
+        state.exit.clone().map(Output::Exited)
+    }
+
+    fn finished(&self, exit: Exit) {
+        self.state().exit = Some(exit);
+        self.news.notify_one();
+    }
+
+    fn state(&self) -> MutexGuard<'_, UnreadState> {
+        // Nothing panics while it is held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One stream of the unread output.
+struct Side<'a> {
+    of: &'a Unread,
+    index: usize,
+}
+
+impl Sink for Side<'_> {
+    async fn room(&self) -> usize {
+        loop {
+            let held = self.of.state().streams[self.index].len();
+            if held < self.of.bytes_max {
+                return self.of.bytes_max - held;
+            }
+            self.of.room[self.index].notified().await;
+        }
+    }
+
+    fn push(&self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.of.state().streams[self.index].extend(bytes);
+            self.of.news.notify_one();
+        }
+    }
+}

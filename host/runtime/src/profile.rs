@@ -1,0 +1,85 @@
+//! A profile: a plugin under a name, with its settings, permissions and bounds, as one call sees it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use midplane_core::gate;
+use midplane_core::limits::Limits;
+use midplane_core::manifest::Manifest;
+use midplane_core::permission::{Grant, Grants, Permission, Permissions};
+use midplane_core::{Digest, ProfileName, Result};
+use midplane_engine::Plugin;
+use serde_json::Value;
+
+/// A profile that is loaded and ready to be called.
+pub(crate) struct Profile {
+    pub(crate) name: ProfileName,
+    pub(crate) manifest: Arc<Manifest>,
+    pub(crate) digest: Digest,
+    pub(crate) plugin: Plugin,
+    /// What `config.get` answers.
+    pub(crate) config: Arc<BTreeMap<String, String>>,
+    pub(crate) permissions: Arc<Permissions>,
+    /// The operator's bounds, lowered by what the plugin asks for.
+    pub(crate) limits: Limits,
+}
+
+/// What a manifest and an operator's settings make of a profile, before anything is loaded.
+pub(crate) struct Settled {
+    pub(crate) config: BTreeMap<String, String>,
+    pub(crate) permissions: Permissions,
+    pub(crate) limits: Limits,
+}
+
+pub(crate) fn settle(manifest: &Manifest, settings: &BTreeMap<String, Value>, limits: &Limits) -> Result<Settled> {
+    let settings = manifest.settings_with(settings)?;
+    let permissions = Permissions::resolve(manifest, &settings)?;
+    let text = |value: Value| match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    Ok(Settled {
+        config: settings.into_iter().map(|(name, value)| (name, text(value))).collect(),
+        permissions,
+        limits: limits.clone().lowered(&manifest.limits)?,
+    })
+}
+
+impl Profile {
+    /// The grants that are missing for all that the plugin cannot do without. The workspace is left out: a run brings
+    /// its own.
+    pub(crate) fn missing(&self, grants: &Grants) -> Vec<Grant> {
+        let rights = gate::Rights { profile: &self.name, permissions: &self.permissions, grants };
+        let mut missing = gate::missing(&rights);
+        missing.retain(|grant| !matches!(grant, Grant::Workspace(_)));
+        missing
+    }
+
+    /// Names of the secrets that may be applied under these grants.
+    pub(crate) fn secrets(&self, grants: &Grants) -> Vec<String> {
+        let mut names = Vec::new();
+        for requested in self.permissions.iter() {
+            match &requested.permission {
+                Permission::Http { credential: Some(credential), .. } => names.push(credential.secret.clone()),
+                Permission::Command { secret_env, .. } => names.extend(secret_env.iter().cloned()),
+                _ => {}
+            }
+        }
+        names.retain(|name| grants.contains(&Grant::Secret(name.clone())));
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Secrets without which the plugin cannot do its work: those of credentials at endpoints that are not optional.
+    pub(crate) fn required_secrets(&self) -> Vec<String> {
+        self.permissions
+            .iter()
+            .filter(|requested| !requested.optional)
+            .filter_map(|requested| match &requested.permission {
+                Permission::Http { credential: Some(credential), .. } => Some(credential.secret.clone()),
+                _ => None,
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,354 @@
+//! Whole runs against recorded shapes of the vendor's streams, with a scripted host. Everything that a run gives
+//! (outcome, events, requests, calls) is compared.
+
+use midplane_plugin::agent::{Attachment, Session, Task};
+use midplane_plugin::testing::{FakeHost, Reply, answer, task};
+use midplane_plugin::{Agent, Value, json};
+
+use crate::AnthropicAgent;
+
+fn host() -> FakeHost {
+    FakeHost::new().setting("base_url", "https://vendor.example/v1/").setting("model", "claude-test")
+}
+
+/// A stream as the vendor writes it: each event named by the `type` of its data, cut into chunks of 11 bytes.
+fn stream(events: &[Value]) -> Reply {
+    Reply::stream(&text(events), 11)
+}
+
+fn text(events: &[Value]) -> String {
+    events.iter().map(|data| format!("event: {}\ndata: {data}\n\n", data["type"].as_str().unwrap_or("x"))).collect()
+}
+
+fn start() -> Value {
+    json!({"type": "message_start", "message": {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-test-20260101",
+        "content": [], "stop_reason": null, "usage": {"input_tokens": 12, "cache_creation_input_tokens": 300,
+        "cache_read_input_tokens": 40, "output_tokens": 1}}})
+}
+
+fn block(index: u64, start: Value, deltas: &[Value]) -> Vec<Value> {
+    let mut events = vec![json!({"type": "content_block_start", "index": index, "content_block": start})];
+    events.extend(deltas.iter().map(|delta| json!({"type": "content_block_delta", "index": index, "delta": delta})));
+    events.push(json!({"type": "content_block_stop", "index": index}));
+    events
+}
+
+fn text_block(index: u64, parts: &[&str]) -> Vec<Value> {
+    let deltas: Vec<Value> = parts.iter().map(|part| json!({"type": "text_delta", "text": part})).collect();
+    block(index, json!({"type": "text", "text": ""}), &deltas)
+}
+
+fn tool_block(index: u64, id: &str, name: &str, parts: &[&str]) -> Vec<Value> {
+    let deltas: Vec<Value> = parts.iter().map(|part| json!({"type": "input_json_delta", "partial_json": part})).collect();
+    block(index, json!({"type": "tool_use", "id": id, "name": name, "input": {}}), &deltas)
+}
+
+fn end(reason: &str, output_tokens: u64) -> Vec<Value> {
+    vec![
+        json!({"type": "message_delta", "delta": {"stop_reason": reason, "stop_sequence": null}, "usage": {"output_tokens": output_tokens}}),
+        json!({"type": "message_stop"}),
+    ]
+}
+
+fn message(blocks: Vec<Vec<Value>>, reason: &str) -> Vec<Value> {
+    let mut events = vec![start(), json!({"type": "ping"})];
+    events.extend(blocks.into_iter().flatten());
+    events.extend(end(reason, 25));
+    events
+}
+
+fn record(host: &FakeHost, task: Task) -> String {
+    let outcome = AnthropicAgent::run(host, task);
+    let mut lines = match outcome {
+        Ok(outcome) => vec![
+            format!("finish {} rounds {} session {:?}", outcome.finish_reason, outcome.rounds, outcome.session_id),
+            format!("output {:?}", outcome.output),
+            format!("error {:?}", outcome.error),
+            format!("parsed {:?}", outcome.parsed_output),
+            format!("usage {}", midplane_plugin::events::usage_fields(&outcome.usage)),
+            format!("metadata {}", outcome.metadata),
+        ],
+        Err(error) => vec![format!("error {error:?}")],
+    };
+    lines.push("-- events".into());
+    lines.extend(host.event_lines());
+    lines.push("-- calls".into());
+    lines.push(host.call_lines());
+    for (head, body) in host.requests() {
+        lines.push(format!("-- {} {} {:?}", head.method, head.url, head.headers));
+        lines.push(serde_json::to_string_pretty(&body).expect("JSON"));
+    }
+    lines.join("\n")
+}
+
+/// The record without the requests, which other tests compare.
+fn short(host: &FakeHost, task: Task) -> String {
+    let record = record(host, task);
+    record.split("\n-- POST").next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_text_reply() {
+    let host = host().reply(stream(&message(vec![text_block(0, &["Hel", "lo, ", "wörld"])], "end_turn")));
+    insta::assert_snapshot!(record(&host, task("greet")));
+}
+
+#[test]
+fn thinking_and_parallel_tools_go_back_unchanged() {
+    let thinking = block(
+        0,
+        json!({"type": "thinking", "thinking": "", "signature": ""}),
+        &[
+            json!({"type": "thinking_delta", "thinking": "Let me "}),
+            json!({"type": "thinking_delta", "thinking": "look."}),
+            json!({"type": "signature_delta", "signature": "EqQBCg=="}),
+        ],
+    );
+    let redacted = block(1, json!({"type": "redacted_thinking", "data": "b3BhcXVl"}), &[]);
+    let first = message(
+        vec![
+            thinking,
+            redacted,
+            text_block(2, &["I look."]),
+            tool_block(3, "toolu_1", "list_dir", &[]),
+            tool_block(4, "toolu_2", "read_file", &["{\"pa", "th\": \"a.t", "xt\"}"]),
+        ],
+        "tool_use",
+    );
+    let host = host()
+        .setting("prompt_cache", "false")
+        .setting("betas", r#"["interleaved-thinking-2025-05-14"]"#)
+        .tools(&["list_dir", "read_file"])
+        .on_call(|call| answer(call, call.name == "read_file", format!("did {}", call.name), None))
+        .reply(stream(&first))
+        .reply(stream(&message(vec![text_block(0, &["Done."])], "end_turn")));
+    let mut hard = task("look");
+    hard.system = Some(String::new());
+    hard.reasoning_effort = Some("low".into());
+    insta::assert_snapshot!(record(&host, hard));
+}
+
+#[test]
+fn a_stream_cut_at_any_byte_decodes_to_the_same() {
+    let body = text(&message(
+        vec![text_block(0, &["né", "€"]), tool_block(1, "toolu_1", "list_dir", &["{\"path\":", "\"ü\"}"])],
+        "tool_use",
+    ));
+    let run = |bytes: usize| {
+        let host = host().tools(&["list_dir"]).reply(Reply::stream(&body, bytes)).reply(stream(&message(vec![], "end_turn")));
+        let outcome = AnthropicAgent::run(&host, task("x")).expect("an outcome");
+        (outcome, host.call_lines(), host.requests()[1].1.clone())
+    };
+    let whole = run(body.len());
+    for bytes in 1..body.len() {
+        assert_eq!(run(bytes), whole, "chunks of {bytes} bytes");
+    }
+}
+
+#[test]
+fn each_stop_reason_ends_as_documented() {
+    let text = || text_block(0, &["part"]);
+    let mut lines = Vec::new();
+    for reason in ["end_turn", "stop_sequence", "max_tokens", "model_context_window_exceeded", "refusal", "added_later"] {
+        let host = host().reply(stream(&message(vec![text()], reason)));
+        let outcome = AnthropicAgent::run(&host, task("x")).expect("an outcome");
+        let error = outcome.error.map(|error| format!("{:?} {}", error.kind, error.code));
+        lines.push(format!("{reason}: {} {:?} {:?}", outcome.finish_reason, outcome.output, error));
+    }
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn a_paused_turn_is_sent_back_and_goes_on() {
+    let search = block(0, json!({"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}), &[
+        json!({"type": "input_json_delta", "partial_json": "{\"query\":\"x\"}"}),
+    ]);
+    let host = host()
+        .reply(stream(&message(vec![search], "pause_turn")))
+        .reply(stream(&message(vec![text_block(0, &["found"])], "end_turn")));
+    let outcome = AnthropicAgent::run(&host, task("x")).expect("an outcome");
+    assert_eq!((outcome.finish_reason.as_str(), outcome.output.as_str(), outcome.rounds), ("done", "found", 2));
+    assert_eq!(outcome.usage.input_tokens, Some(24), "both requests are counted");
+    let sent = &host.requests()[1].1["messages"];
+    assert_eq!(sent.as_array().map(Vec::len), Some(2));
+    assert_eq!(
+        sent[1]["content"],
+        json!([{"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}}])
+    );
+}
+
+#[test]
+fn a_call_cut_by_max_tokens_is_not_run() {
+    let host = host().tools(&["shell"]).reply(stream(&message(
+        vec![text_block(0, &["now"]), tool_block(1, "toolu_1", "shell", &["{\"comm"])],
+        "max_tokens",
+    )));
+    insta::assert_snapshot!(short(&host, task("x")));
+    assert_eq!(host.calls().len(), 0);
+}
+
+#[test]
+fn an_error_event_after_output_fails_the_run_and_keeps_usage_and_text() {
+    let mut events = vec![start()];
+    events.extend(text_block(0, &["half"]));
+    events.push(json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}));
+    let host = host().reply(stream(&events));
+    insta::assert_snapshot!(short(&host, task("x")));
+}
+
+#[test]
+fn an_error_event_before_output_is_repeated() {
+    let overloaded = [start(), json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}})];
+    let host = host().reply(stream(&overloaded)).reply(stream(&message(vec![text_block(0, &["ok"])], "end_turn")));
+    insta::assert_snapshot!(short(&host, task("x")));
+}
+
+#[test]
+fn a_stream_that_ends_before_message_stop_is_no_success_at_any_event() {
+    let events = message(vec![text_block(0, &["some", "thing"])], "end_turn");
+    for length in 0..events.len() {
+        let host = host().setting("retries_max", "0").reply(stream(&events[..length]));
+        let outcome = AnthropicAgent::run(&host, task("x")).expect("an outcome");
+        assert_eq!(outcome.finish_reason, "failed", "{length} events");
+        assert_eq!(outcome.error.map(|error| error.code), Some("stream-truncated".into()));
+        assert_eq!(outcome.usage.input_tokens, (length > 0).then_some(12), "usage is kept");
+    }
+}
+
+#[test]
+fn a_malformed_stream_is_a_typed_error() {
+    let bad = [
+        "event: message_start\ndata: {\"type\":\n\n".to_owned(),
+        text(&[start(), json!({"type": "content_block_delta", "index": 3, "delta": {"type": "text_delta", "text": "x"}})]),
+        text(&message(vec![tool_block(0, "t", "shell", &["[1]"])], "tool_use")),
+        text(&message(vec![tool_block(0, "t", "shell", &["{]"])], "tool_use")),
+        text(&message(vec![block(0, json!("text"), &[])], "end_turn")),
+        text(&[start(), json!({"type": "message_stop"})]),
+    ];
+    let mut lines = Vec::new();
+    for body in bad {
+        let host = host().tools(&["shell"]).reply(Reply::stream(&body, 5));
+        let outcome = AnthropicAgent::run(&host, task("x")).expect("an outcome");
+        let error = outcome.error.expect("failed");
+        lines.push(format!("{:?} {}: {}", error.kind, error.code, error.message));
+    }
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn events_that_are_not_known_are_skipped() {
+    let mut events = message(vec![text_block(0, &["ok"])], "end_turn");
+    events.insert(1, json!({"type": "added_later", "x": 1}));
+    let mut body = text(&events);
+    body = body.replacen("event: ping\ndata: {\"type\":\"ping\"}", "event: ping\ndata: not JSON", 1);
+    let host = host().reply(Reply::stream(&body, 9));
+    let outcome = AnthropicAgent::run(&host, task("x")).expect("an outcome");
+    assert_eq!(outcome.output, "ok");
+}
+
+#[test]
+fn each_error_body_has_its_kind_and_says_whether_to_repeat() {
+    let body = |kind: &str| json!({"type": "error", "error": {"type": kind, "message": "because"}, "request_id": "req_1"}).to_string();
+    let spent = json!({"error": {"type": "rate_limit_error", "message": "spent", "details": {"error_code": "enforced_spend_limit_reached"}}});
+    let cases = [
+        (400, body("invalid_request_error")),
+        (401, body("authentication_error")),
+        (402, body("billing_error")),
+        (403, body("permission_error")),
+        (404, body("not_found_error")),
+        (413, body("request_too_large")),
+        (429, body("rate_limit_error")),
+        (429, spent.to_string()),
+        (500, body("api_error")),
+        (529, body("overloaded_error")),
+        (418, body("added_later")),
+        (502, "<html><body>Bad gateway</body></html>".into()),
+    ];
+    let mut lines = Vec::new();
+    for (status, body) in cases {
+        let reply = Reply::new(status, body).header("retry-after", "3").header("content-type", "application/json");
+        let host = host().setting("retries_max", "0").reply(reply);
+        let outcome = AnthropicAgent::run(&host, task("x")).expect("an outcome");
+        let error = outcome.error.expect("failed");
+        lines.push(format!("{status} {:?} {} {:?}: {}", error.kind, error.code, error.retry_after_ms, error.message));
+    }
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn a_page_of_html_with_status_200_is_not_a_reply() {
+    let host = host().reply(Reply::new(200, "<html>login</html>").header("content-type", "text/html; charset=utf-8"));
+    insta::assert_snapshot!(short(&host, task("x")));
+}
+
+#[test]
+fn a_cancel_in_the_stream_keeps_the_text_and_the_conversation_goes_on() {
+    let mut events = vec![start()];
+    events.extend(text_block(0, &["half a sen"]));
+    let host = host().reply(stream(&events).then_cancel());
+    let first = short(&host, task("x"));
+    host.next_run();
+    host.add_reply(stream(&message(vec![text_block(0, &["whole"])], "end_turn")));
+    let mut next = task("go on");
+    next.run_id = "run-2".into();
+    next.session = Some(Session { id: "run-1".into(), transcript: None });
+    insta::assert_snapshot!(format!("{first}\n\n{}", record(&host, next)));
+}
+
+#[test]
+fn a_structured_answer_is_forced_only_without_thinking() {
+    let run = |effort: Option<&str>| {
+        let plain = || stream(&message(vec![text_block(0, &["42"])], "end_turn"));
+        let result = tool_block(0, "toolu_9", "return_result", &["{\"n\":42}"]);
+        let host = host().tools(&["return_result"]).reply(plain()).reply(stream(&message(vec![result], "tool_use")));
+        let mut task = task("x");
+        task.output_schema = Some("{}".into());
+        task.reasoning_effort = effort.map(str::to_owned);
+        let outcome = AnthropicAgent::run(&host, task).expect("an outcome");
+        assert_eq!(outcome.finish_reason, "done");
+        assert_eq!(host.call_lines(), "return_result {\"n\":42}\n");
+        host.requests()[1].1["tool_choice"].clone()
+    };
+    assert_eq!(run(None), json!({"type": "tool", "name": "return_result"}));
+    assert_eq!(run(Some("high")), Value::Null);
+}
+
+#[test]
+fn what_cannot_be_honoured_is_listed_in_the_order_of_the_task() {
+    let mut task = task("x");
+    task.model = Some(" ".into());
+    task.reasoning_effort = Some("extreme".into());
+    task.permissions.network = Some(false);
+    task.permissions.native_profile = Some("ci".into());
+    let attachment =
+        |kind: &str| Attachment { kind: kind.into(), name: kind.into(), path: kind.into(), digest: "00".into() };
+    task.attachments = vec![attachment("skill"), attachment("video")];
+    let host = FakeHost::new().setting("base_url", "vendor.example");
+    let issues: Vec<String> =
+        AnthropicAgent::validate(&host, &task).iter().map(|issue| format!("{}: {}", issue.field, issue.message)).collect();
+    insta::assert_snapshot!(issues.join("\n"));
+}
+
+#[test]
+fn a_plain_task_has_no_issues() {
+    assert_eq!(AnthropicAgent::validate(&host(), &task("x")), []);
+}
+
+#[test]
+fn availability_asks_only_when_probed() {
+    let cases = [
+        host(),
+        host().reply(Reply::new(200, "{\"data\":[]}")),
+        host().reply(Reply::new(401, "secret text of the vendor")),
+        host().reply(Reply::new(500, "")),
+        host().reply_error(midplane_plugin::Error::denied("grant-missing", "`http https://vendor.example` is not granted")),
+        FakeHost::new(),
+    ];
+    let mut lines = Vec::new();
+    for (index, host) in cases.into_iter().enumerate() {
+        let report = AnthropicAgent::availability(&host, if index == 0 { 0 } else { 2000 });
+        let sent: Vec<String> = host.requests().iter().map(|(head, _)| format!("{} {}", head.method, head.url)).collect();
+        lines.push(format!("{:?} {} {} {sent:?}", report.status, report.reason, report.message));
+    }
+    insta::assert_snapshot!(lines.join("\n"));
+}

@@ -1,0 +1,189 @@
+//! Requests to the Messages API, answers to its tool calls, and its errors.
+
+use midplane_plugin::agent_loop::{Decoder, Turn, Vendor};
+use midplane_plugin::host::Answer;
+use midplane_plugin::http::{Builder, body_message, header, retry_after_ms, status_error};
+use midplane_plugin::{Error, Result};
+use serde_json::{Value, json};
+
+use crate::stream::MessageStream;
+
+/// The version of the interface that this adapter speaks.
+pub const VERSION: &str = "2023-06-01";
+/// Least thinking budget that the vendor takes, in tokens.
+const THINKING_TOKENS_MIN: u32 = 1024;
+/// Most that is asked for.
+const THINKING_TOKENS_MAX: u32 = 64_000;
+
+/// How much the model may think, in tokens; 0 is off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Thinking(u32);
+
+impl Thinking {
+    /// No thinking.
+    pub const OFF: Self = Self(0);
+
+    /// Reads an effort: a word, or a number of tokens.
+    pub fn parse(effort: &str) -> Result<Self> {
+        let tokens = match effort {
+            "none" | "off" => 0,
+            "low" => 2048,
+            "medium" => 8192,
+            "high" => 24_576,
+            "max" => THINKING_TOKENS_MAX,
+            number => match number.parse() {
+                Ok(tokens @ THINKING_TOKENS_MIN..=THINKING_TOKENS_MAX) => tokens,
+                _ => {
+                    return Err(Error::invalid(
+                        "reasoning-effort",
+                        format!(
+                            "`{effort}` is none of `none`, `low`, `medium`, `high`, `max` or a number of tokens from \
+                             {THINKING_TOKENS_MIN} to {THINKING_TOKENS_MAX}"
+                        ),
+                    ));
+                }
+            },
+        };
+        Ok(Self(tokens))
+    }
+
+    fn is_on(self) -> bool {
+        self.0 > 0
+    }
+}
+
+/// The vendor, as configured.
+#[derive(Debug, Clone)]
+pub struct Anthropic {
+    /// Where it is, without `/v1` and without a slash at the end.
+    pub base_url: String,
+    /// Most tokens of one reply, thinking not counted.
+    pub max_tokens: u32,
+    /// How much it may think.
+    pub thinking: Thinking,
+    /// Whether the start of the conversation is marked for the vendor's cache.
+    pub prompt_cache: bool,
+    /// Names for `anthropic-beta`.
+    pub betas: Vec<String>,
+}
+
+impl Vendor for Anthropic {
+    fn form(&self) -> &str {
+        "anthropic-messages"
+    }
+
+    fn user(&self, text: &str) -> Value {
+        json!({ "role": "user", "content": [{ "type": "text", "text": text }] })
+    }
+
+    fn partial(&self, text: &str) -> Value {
+        json!({ "role": "assistant", "content": [{ "type": "text", "text": text }] })
+    }
+
+    /// All answers go into one user message: each `tool_use` must be answered in the very next one.
+    fn answers(&self, answers: &[Answer]) -> Vec<Value> {
+        let blocks: Vec<Value> = answers
+            .iter()
+            .map(|answer| {
+                let mut block = json!({ "type": "tool_result", "tool_use_id": answer.id, "content": answer.text });
+                if answer.is_error {
+                    block["is_error"] = json!(true);
+                }
+                block
+            })
+            .collect();
+        vec![json!({ "role": "user", "content": blocks })]
+    }
+
+    fn request(&self, turn: &Turn<'_>) -> Result<Builder> {
+        let mut body = json!({
+            "model": turn.model,
+            // The vendor counts thinking into `max_tokens`.
+            "max_tokens": self.max_tokens.saturating_add(self.thinking.0),
+            "stream": true,
+            "messages": turn.messages,
+        });
+        if !turn.system.is_empty() {
+            body["system"] = json!([{ "type": "text", "text": turn.system }]);
+        }
+        if self.thinking.is_on() {
+            body["thinking"] = json!({ "type": "enabled", "budget_tokens": self.thinking.0 });
+        }
+        if !turn.tools.is_empty() {
+            let tools = turn.tools.iter().map(|tool| {
+                let schema: Value = serde_json::from_str(&tool.input_schema)?;
+                Ok(json!({ "name": tool.name, "description": tool.description, "input_schema": schema }))
+            });
+            body["tools"] = Value::Array(tools.collect::<Result<_>>()?);
+            // While it thinks, the vendor refuses to be forced.
+            if let Some(name) = turn.force_tool.filter(|_| !self.thinking.is_on()) {
+                body["tool_choice"] = json!({ "type": "tool", "name": name });
+            }
+        }
+        if self.prompt_cache {
+            mark_for_cache(&mut body);
+        }
+        let mut request =
+            Builder::new("POST", format!("{}/v1/messages", self.base_url)).header("anthropic-version", VERSION);
+        if !self.betas.is_empty() {
+            request = request.header("anthropic-beta", &self.betas.join(","));
+        }
+        request.header("accept", "text/event-stream").json(&body)
+    }
+
+    fn decoder(&self) -> Box<dyn Decoder> {
+        Box::new(MessageStream::default())
+    }
+
+    fn error(&self, status: u16, headers: &[(String, String)], body: &[u8]) -> Error {
+        let parsed: Value = serde_json::from_slice(body).unwrap_or_default();
+        let mut message = body_message(body);
+        if let Some(id) = header(headers, "request-id").or(parsed["request_id"].as_str()) {
+            message.push_str(&format!(" (request `{id}`)"));
+        }
+        if parsed["error"]["details"]["error_code"] == "enforced_spend_limit_reached" {
+            return Error::limit("spend-limit", format!("the vendor's spend limit is reached: {message}"));
+        }
+        match parsed["error"]["type"].as_str().and_then(|kind| typed_error(kind, &message)) {
+            Some(error) => match retry_after_ms(headers) {
+                Some(ms) if error.is_retryable() => error.retry_after_ms(ms),
+                _ => error,
+            },
+            None => status_error(status, headers, &message),
+        }
+    }
+}
+
+/// The error of a vendor's `error.type`, the same for an error body and for an `error` event in a stream. A type that
+/// is not known is judged by its status.
+pub fn typed_error(kind: &str, message: &str) -> Option<Error> {
+    let text = format!("the vendor says `{kind}`: {message}");
+    Some(match kind {
+        "invalid_request_error" => Error::invalid("request", text),
+        "authentication_error" => Error::denied("credential", text),
+        "permission_error" => Error::denied("vendor-permission", text),
+        "billing_error" => Error::limit("billing", text),
+        "not_found_error" => Error::not_found("vendor-not-found", text),
+        "request_too_large" => Error::limit("request-size", text),
+        "rate_limit_error" => Error::unavailable("rate-limited", text),
+        "timeout_error" => Error::unavailable("timeout", text),
+        "api_error" => Error::unavailable("vendor-error", text),
+        "overloaded_error" => Error::unavailable("overloaded", text),
+        _ => return None,
+    })
+}
+
+/// Marks the ends of what stays the same in the next request: the system prompt (with the tools, which come before
+/// it), and the last message of the user. The transcript itself is not touched.
+fn mark_for_cache(body: &mut Value) {
+    let mark = json!({ "type": "ephemeral" });
+    if let Some(block) = body["system"].as_array_mut().and_then(|blocks| blocks.last_mut()) {
+        block["cache_control"] = mark.clone();
+    }
+    let last = body["messages"].as_array_mut().and_then(|messages| messages.last_mut());
+    if let Some(message) = last.filter(|message| message["role"] == "user") {
+        if let Some(block) = message["content"].as_array_mut().and_then(|blocks| blocks.last_mut()) {
+            block["cache_control"] = mark;
+        }
+    }
+}

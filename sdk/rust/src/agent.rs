@@ -1,0 +1,142 @@
+//! An agent adapter: the trait to implement, the types of the contract, and [`export_agent!`](crate::export_agent).
+
+use crate::error::{Error, Result};
+use crate::host::Host;
+
+pub use crate::bindings::exports::midplane::plugin::agent::{
+    Artifact, Attachment, FilesystemAccess, Issue, McpServer, Outcome, PermissionMode, PermissionProfile, Session,
+    Task, ToolAudit, Usage,
+};
+pub use crate::bindings::midplane::plugin::types::{AvailabilityReport, CapabilitySet, Readiness};
+
+/// An adapter to one vendor's coding agent. Every call runs in a fresh instance; what one must know of another goes
+/// through `kv`.
+pub trait Agent {
+    /// What this adapter can do. The same answer every time; may use only `setting` and `log`.
+    fn capabilities(host: &dyn Host) -> CapabilitySet;
+
+    /// Whether a run could succeed. With 0 nothing is sent.
+    fn availability(host: &dyn Host, probe_timeout_ms: u32) -> AvailabilityReport;
+
+    /// All reasons to refuse the task, in the order of the task's fields. As pure as `capabilities`.
+    fn validate(host: &dyn Host, task: &Task) -> Vec<Issue>;
+
+    /// Does the task.
+    fn run(host: &dyn Host, task: Task) -> Result<Outcome>;
+
+    /// Tells a vendor that goes on without us. The default: there is nobody to tell.
+    fn cancel(_host: &dyn Host, _run_id: &str, _session_id: Option<&str>) -> Result<()> {
+        Err(Error::unsupported(
+            "cancel",
+            "the vendor does not go on after the run; there is nobody to tell",
+        ))
+    }
+}
+
+/// Exports a type that implements [`Agent`] as the component's `agent` interface.
+///
+/// Does nothing on a native target, where the plugin is built as a library for its unit tests and the names of the
+/// exports would be no symbols that a linker accepts.
+#[macro_export]
+macro_rules! export_agent {
+    ($agent:ty) => {
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            $crate::bindings::export_agent_adapter!(Export with_types_in $crate::bindings);
+
+            struct Export;
+
+            impl $crate::bindings::exports::midplane::plugin::agent::Guest for Export {
+                fn capabilities() -> $crate::agent::CapabilitySet {
+                    <$agent as $crate::Agent>::capabilities(&$crate::host::Imports)
+                }
+
+                fn availability(probe_timeout_ms: u32) -> $crate::agent::AvailabilityReport {
+                    <$agent as $crate::Agent>::availability(&$crate::host::Imports, probe_timeout_ms)
+                }
+
+                fn validate(task: $crate::agent::Task) -> ::std::vec::Vec<$crate::agent::Issue> {
+                    <$agent as $crate::Agent>::validate(&$crate::host::Imports, &task)
+                }
+
+                fn run(task: $crate::agent::Task) -> $crate::Result<$crate::agent::Outcome> {
+                    <$agent as $crate::Agent>::run(&$crate::host::Imports, task)
+                }
+
+                fn cancel(
+                    run_id: ::std::string::String,
+                    session_id: ::std::option::Option<::std::string::String>,
+                ) -> $crate::Result<()> {
+                    <$agent as $crate::Agent>::cancel(&$crate::host::Imports, &run_id, session_id.as_deref())
+                }
+            }
+        };
+    };
+}
+
+impl Outcome {
+    /// An outcome with a finish reason and nothing else yet.
+    #[must_use]
+    pub fn new(finish_reason: &str) -> Self {
+        Self {
+            finish_reason: finish_reason.into(),
+            output: String::new(),
+            error: None,
+            parsed_output: None,
+            usage: Usage::default(),
+            tool_calls: Vec::new(),
+            artifacts: Vec::new(),
+            session_id: None,
+            rounds: 0,
+            metadata: "{}".into(),
+        }
+    }
+
+    /// The run did what was asked.
+    #[must_use]
+    pub fn done(output: impl Into<String>) -> Self {
+        Self { output: output.into(), ..Self::new("done") }
+    }
+
+    /// The run ended with an error; a cancel is `interrupted` and needs none.
+    #[must_use]
+    pub fn failed(error: Error) -> Self {
+        if error.is_cancelled() {
+            return Self::new("interrupted");
+        }
+        Self { error: Some(error), ..Self::new("failed") }
+    }
+}
+
+/// All unknown: unset differs from zero.
+#[expect(clippy::derivable_impls, reason = "the type is generated, without `Default`")]
+impl Default for Usage {
+    fn default() -> Self {
+        Self {
+            input_tokens: None,
+            output_tokens: None,
+            cache_read_tokens: None,
+            cache_creation_tokens: None,
+            total_tokens: None,
+            cost_usd: None,
+        }
+    }
+}
+
+/// An issue with a field of the task.
+#[must_use]
+pub fn issue(field: impl Into<String>, message: impl Into<String>) -> Issue {
+    Issue { field: field.into(), message: message.into() }
+}
+
+/// Features by name, without numeric limits.
+#[must_use]
+pub fn features(names: &[&str]) -> CapabilitySet {
+    CapabilitySet { features: names.iter().map(|name| (*name).to_owned()).collect(), limits: Vec::new() }
+}
+
+/// An availability report.
+#[must_use]
+pub fn availability(status: Readiness, reason: &str, message: impl Into<String>) -> AvailabilityReport {
+    AvailabilityReport { status, reason: reason.into(), message: message.into(), version: None }
+}

@@ -1,0 +1,51 @@
+//! Typed settings of the profile. A value that cannot be read is an error that names the setting, never a default.
+
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result};
+use crate::host::Host;
+
+/// A text setting; unset when the operator and the manifest give none.
+#[must_use]
+pub fn text(host: &dyn Host, name: &str) -> Option<String> {
+    host.setting(name)
+}
+
+/// A text setting that must be there and not blank.
+pub fn text_required(host: &dyn Host, name: &str) -> Result<String> {
+    match host.setting(name) {
+        Some(value) if !value.trim().is_empty() => Ok(value),
+        _ => Err(Error::invalid("setting", format!("setting `{name}` has no value"))),
+    }
+}
+
+/// A setting that is not text (integer, number, boolean, list, table), which crosses as JSON text.
+pub fn parsed<T: DeserializeOwned>(host: &dyn Host, name: &str) -> Result<Option<T>> {
+    let Some(value) = host.setting(name) else { return Ok(None) };
+    serde_json::from_str(&value)
+        .map(Some)
+        .map_err(|error| Error::invalid("setting", format!("setting `{name}` has the value `{value}`: {error}")))
+}
+
+/// As [`parsed`], with a value for when it is unset.
+pub fn parsed_or<T: DeserializeOwned>(host: &dyn Host, name: &str, default: T) -> Result<T> {
+    Ok(parsed(host, name)?.unwrap_or(default))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::FakeHost;
+
+    #[test]
+    fn settings_are_read_by_their_type_and_a_wrong_one_is_named() {
+        let host = FakeHost::new().setting("n", "7").setting("list", r#"["a"]"#).setting("bad", "seven");
+        assert_eq!(parsed::<u32>(&host, "n"), Ok(Some(7)));
+        assert_eq!(parsed::<Vec<String>>(&host, "list"), Ok(Some(vec!["a".into()])));
+        assert_eq!(parsed_or(&host, "none", 3), Ok(3));
+        let error = parsed::<u32>(&host, "bad").expect_err("not a number");
+        assert!(error.message.starts_with("setting `bad` has the value `seven`"), "{}", error.message);
+        let error = text_required(&host, "none").expect_err("unset");
+        assert_eq!(error.message, "setting `none` has no value");
+    }
+}
