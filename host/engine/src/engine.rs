@@ -9,7 +9,7 @@ use std::thread::Thread;
 use midplane_core::limits::Limits;
 use midplane_core::{Digest, Error, Result};
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Config, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig, Store, WasmCoreDump};
 
 use crate::bindings::Everything;
 use crate::data::{Data, TICK};
@@ -28,31 +28,33 @@ struct Inner {
     engine: wasmtime::Engine,
     linker: Linker<Data>,
     ticker: Arc<Ticker>,
+    core_dumps: Option<CoreDumps>,
 }
 
 impl Engine {
     /// An engine whose pool fits these bounds. `limits` are the highest that any call will have.
     pub fn new(limits: &Limits) -> Result<Self> {
-        Self::with(limits, false)
+        Self::with(limits, None)
     }
 
     /// An engine that only compiles: without a pool, so that it fits into the worker's bound of address space. What it
     /// makes is loaded by an engine of the same bounds.
     pub fn compiler(limits: &Limits) -> Result<Self> {
-        Self::of(&config(limits, false, false), None)
+        Self::of(&config(limits, false, false), None, None)
     }
 
-    /// An engine that keeps a dump of guest memory in the error of a trap: for tests that search it for secrets.
-    pub fn with_core_dumps(limits: &Limits) -> Result<Self> {
-        Self::with(limits, true)
+    /// An engine that writes the memories of each call that traps into a folder: for tests that search them for secrets.
+    pub fn with_core_dumps(limits: &Limits, folder: PathBuf) -> Result<Self> {
+        Self::with(limits, Some(CoreDumps { folder, written: AtomicUsize::new(0) }))
     }
 
-    fn with(limits: &Limits, core_dumps: bool) -> Result<Self> {
+    fn with(limits: &Limits, core_dumps: Option<CoreDumps>) -> Result<Self> {
+        let dumping = core_dumps.is_some();
         // A pool reserves address space ahead; where a system forbids that, slots are made on demand.
-        Self::of(&config(limits, true, core_dumps), Some(&config(limits, false, core_dumps)))
+        Self::of(&config(limits, true, dumping), Some(&config(limits, false, dumping)), core_dumps)
     }
 
-    fn of(config: &Config, otherwise: Option<&Config>) -> Result<Self> {
+    fn of(config: &Config, otherwise: Option<&Config>, core_dumps: Option<CoreDumps>) -> Result<Self> {
         let failed = |error: wasmtime::Error| Error::internal("engine", format!("the sandbox cannot be set up: {error:#}"));
         let engine = match (wasmtime::Engine::new(config), otherwise) {
             (Err(_), Some(otherwise)) => wasmtime::Engine::new(otherwise),
@@ -66,7 +68,7 @@ impl Engine {
             // Without it a spinning guest could never be ended.
             Error::unavailable("engine", format!("the epoch thread cannot be started: {error}"))
         })?;
-        Ok(Self { inner: Arc::new(Inner { engine, linker, ticker }) })
+        Ok(Self { inner: Arc::new(Inner { engine, linker, ticker, core_dumps }) })
     }
 
     /// Compiles a component to the form that [`Self::load`] reads. Takes seconds and memory for a large one: a component
@@ -110,9 +112,35 @@ impl Engine {
         &self.inner.linker
     }
 
+    /// Writes down what a call that trapped left in its memories, where that is asked for.
+    pub(crate) fn dump(&self, error: &wasmtime::Error, store: &Store<Data>) {
+        if let (Some(dumps), Some(dump)) = (&self.inner.core_dumps, error.downcast_ref::<WasmCoreDump>()) {
+            for memory in dump.memories() {
+                dumps.write(memory.data(store));
+            }
+        }
+    }
+
     /// Keeps the epoch ticking while a call is in flight.
     pub(crate) fn ticking(&self) -> Ticking {
         self.inner.ticker.enter()
+    }
+}
+
+/// Where memories of calls that trapped are written, one file each.
+struct CoreDumps {
+    folder: PathBuf,
+    written: AtomicUsize,
+}
+
+impl CoreDumps {
+    fn write(&self, memory: &[u8]) {
+        let number = self.written.fetch_add(1, Ordering::SeqCst);
+        let file = self.folder.join(format!("{number}.memory"));
+        if let Err(error) = std::fs::write(&file, memory) {
+            // Who reads the dumps misses it and says so; the call's own end must not depend on it.
+            tracing::warn!(file = %file.display(), error = %error, "a guest's memory could not be written down");
+        }
     }
 }
 

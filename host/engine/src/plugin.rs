@@ -222,7 +222,10 @@ impl Plugin {
             };
             match work(&agent, &mut store).await {
                 Ok(value) => Ok(value),
-                Err(error) => Err(fault(&error, store.data())),
+                Err(error) => {
+                    self.engine.dump(&error, &store);
+                    Err(fault(&error, store.data()))
+                }
             }
         };
         tokio::pin!(in_flight);

@@ -202,6 +202,7 @@ impl Host {
         let Admitted { run_id, task, agent_task, profile, rights, secrets, redactor, workspace } = admitted;
         let timeout = Duration::from_millis(task.timeout_ms.unwrap_or(profile.limits.run_ms_default));
         let control = Arc::new(Control::new(timeout));
+        let deadline = control.end();
         let (writes, written) = mpsc::channel(WRITES_MAX);
         let sink = Arc::new(RunSink::new(writes, redactor.clone(), profile.limits.clone()));
         let rights = Arc::new(rights);
@@ -245,7 +246,7 @@ impl Host {
             log: self.inner.store.log.clone(),
             limits: profile.limits.clone(),
             control,
-            timeout,
+            deadline,
             budget_usd: task.budget_usd,
             sink: sink.clone(),
             writes: written,

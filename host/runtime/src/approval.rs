@@ -114,7 +114,10 @@ impl Approvals {
             return Err(invalid("`call-id` has at most 4096 bytes"));
         }
         if question.detail.len() as u64 > self.call.limits.event_bytes_max {
-            return Err(Error::limit("question", format!("`detail` has at most {} bytes", self.call.limits.event_bytes_max)));
+            return Err(Error::limit(
+                "question",
+                format!("`detail` has at most {} bytes", self.call.limits.event_bytes_max),
+            ));
         }
         let mut detail: Value = serde_json::from_str(&question.detail)
             .map_err(|error| Error::invalid("not-json", format!("`detail` is not JSON: {error}")))?;

@@ -56,6 +56,7 @@ impl BlobBudget {
     }
 
     /// How many bytes are held now.
+    #[cfg(test)]
     pub(crate) fn held(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
     }
@@ -88,6 +89,11 @@ pub(crate) struct BlobSpace {
 pub(crate) trait Source: Send {
     /// The next bytes; none at the end.
     async fn next(&mut self) -> Result<Option<Bytes>>;
+
+    /// What it means for the source that the host will not hold its bytes.
+    fn refused(&self, error: Error) -> Error {
+        error
+    }
 }
 
 impl BlobSpace {
@@ -106,7 +112,7 @@ impl BlobSpace {
                     Ok(None) => break Ok(()),
                     Ok(Some(bytes)) => {
                         if let Err(error) = filled.append(&bytes).await {
-                            break Err(error);
+                            break Err(source.refused(error));
                         }
                     }
                     Err(error) => break Err(error),
@@ -196,7 +202,8 @@ impl Part {
     /// The range of the store to read, once at least one byte of it is there with `margin` more behind it, or no more will
     /// come. Nothing at the end of the part.
     async fn range(&self, offset: u64, max_bytes: usize, margin: u64) -> Result<Option<(u64, u64)>> {
-        let Some(start) = self.from.checked_add(offset).filter(|_| self.length.is_none_or(|length| offset < length)) else {
+        let Some(start) = self.from.checked_add(offset).filter(|_| self.length.is_none_or(|length| offset < length))
+        else {
             return Ok(None);
         };
         let wanted = start.saturating_add(margin).saturating_add(1);
@@ -312,7 +319,8 @@ impl Digest {
             "crc32c" => Ok(Self::Crc32c(0)),
             other => {
                 let other = midplane_core::text::shown(other, 40);
-                Err(Error::unsupported("digest", format!("there is no digest `{other}`")).hint("`sha256`, `md5` and `crc32c` are known"))
+                Err(Error::unsupported("digest", format!("there is no digest `{other}`"))
+                    .hint("`sha256`, `md5` and `crc32c` are known"))
             }
         }
     }
@@ -483,7 +491,9 @@ impl Drop for Store {
 }
 
 /// File work off the threads that serve connections.
-fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> impl Future<Output = Result<T>> {
+fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> impl Future<Output = Result<T>> {
     let work = tokio::task::spawn_blocking(work);
     async move {
         match work.await {

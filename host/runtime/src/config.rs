@@ -59,7 +59,10 @@ impl Config {
         // An empty document is an empty configuration.
         let config: Option<Self> = midplane_core::yaml::parse(text, origin, "config")?;
         let config = config.unwrap_or_default();
-        config.limits()?;
+        config.limits().map_err(|mut error| {
+            error.message = format!("{origin}: {}", error.message);
+            error
+        })?;
         Ok(config)
     }
 

@@ -11,7 +11,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use midplane_core::event::{Event, EventKind, Record};
 use midplane_core::limits::Limits;
@@ -50,7 +50,8 @@ pub(crate) struct Driver {
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) limits: Limits,
     pub(crate) control: Arc<Control>,
-    pub(crate) timeout: Duration,
+    /// Counted from admission: waiting for a place is part of the time that a caller gives.
+    pub(crate) deadline: Instant,
     pub(crate) budget_usd: Option<f64>,
     pub(crate) sink: Arc<RunSink>,
     pub(crate) writes: mpsc::Receiver<Write>,
@@ -118,7 +119,7 @@ impl Driver {
         let control = self.control.clone();
         let run_id = self.run_id.clone();
         let mut call = plugin.clone().run(ports, limits.clone(), task);
-        let deadline = tokio::time::sleep(self.timeout);
+        let deadline = tokio::time::sleep_until(self.deadline.into());
         tokio::pin!(deadline);
         let mut telling = None;
         let returned = loop {
@@ -167,22 +168,26 @@ impl Driver {
 
     /// Waits for something before the call, while commands are still heard. None when the run was stopped meanwhile.
     async fn attend<T: Send>(&mut self, mut work: Work<T>) -> Result<Option<T>> {
-        loop {
+        let deadline = tokio::time::sleep_until(self.deadline.into());
+        tokio::pin!(deadline);
+        let cause = loop {
             tokio::select! {
                 biased;
                 Some(command) = self.commands.recv() => {
                     if let Command::Stop(cause) = command {
-                        self.control.cancel(Duration::ZERO);
-                        self.feed(Input::Stop(cause)).await?;
-                        return Ok(None);
+                        break cause;
                     }
                 }
                 Some(write) = self.writes.recv() => {
                     self.write(write).await?;
                 }
                 done = &mut work => return Ok(Some(done)),
+                () = &mut deadline => break StopCause::Deadline,
             }
-        }
+        };
+        self.control.cancel(Duration::ZERO);
+        self.feed(Input::Stop(cause)).await?;
+        Ok(None)
     }
 
     /// Appends what a writer brought and tells it. Whether the run must stop because of it.

@@ -101,7 +101,8 @@ impl Values {
 #[async_trait]
 impl SecretSource for Values {
     async fn resolve(&self, name: &str) -> Result<SecretValue> {
-        let value = self.0.get(name).ok_or_else(|| Error::not_found("secret", format!("there is no secret `{name}`")))?;
+        let value =
+            self.0.get(name).ok_or_else(|| Error::not_found("secret", format!("there is no secret `{name}`")))?;
         Ok(SecretValue::new(*value))
     }
 }

@@ -37,7 +37,7 @@ pub struct Builder {
     embedded: Vec<Embedded>,
     asker: Option<Arc<dyn Asker>>,
     env: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
-    core_dumps: bool,
+    core_dumps: Option<PathBuf>,
 }
 
 /// A host of agent runs. Clones share it.
@@ -129,10 +129,11 @@ impl Builder {
         self
     }
 
-    /// Keeps a dump of a guest's memory in the message of its trap. For tests that search it for secrets.
+    /// Writes the memories of each guest that traps into this folder, one file each. For tests that search them for
+    /// secrets.
     #[must_use]
-    pub fn core_dumps(mut self) -> Self {
-        self.core_dumps = true;
+    pub fn core_dumps(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.core_dumps = Some(folder.into());
         self
     }
 
@@ -156,7 +157,10 @@ impl Builder {
                 (Store::memory()?, None, temp.join(format!("midplane-{}", new_id()?)), temp)
             }
         };
-        let engine = if self.core_dumps { Engine::with_core_dumps(&limits)? } else { Engine::new(&limits)? };
+        let engine = match self.core_dumps {
+            Some(folder) => Engine::with_core_dumps(&limits, folder)?,
+            None => Engine::new(&limits)?,
+        };
         let registry = Registry::new(engine, store.clone(), cache, self.helper, limits.clone(), &self.embedded)?;
         let owner_id = match &owner {
             Some(owner) => owner.id().to_owned(),
@@ -199,7 +203,7 @@ impl Host {
             embedded: Vec::new(),
             asker: None,
             env: Arc::new(|name| std::env::var(name).ok()),
-            core_dumps: false,
+            core_dumps: None,
         }
     }
 

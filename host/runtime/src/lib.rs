@@ -4,6 +4,7 @@
 //! - [`Host`], its [`Builder`]: everything that an embedder or the command does (`host`)
 //! - `admit`: what must hold before a run exists; `driver`: the one task that owns a run; `provision`: what it needs
 //! - `registry`, `profile`, `helper`: plugins, plugins under a name, compiling in a bounded process
+//! - `first_party`: the plugins that come with the program
 //! - `sink`, `reach`, `call`: where events go, what a call can reach, what every service knows of its call
 //! - `egress`: the one way out to the network; `blob`: bytes that the host holds; `placeholder`: stand-ins for secrets
 //! - `tools`, `process`, `approval`: what the host runs for an agent, granted programs, and their questions
@@ -26,6 +27,7 @@ mod driver;
 mod egress;
 #[cfg(test)]
 mod fakes;
+mod first_party;
 mod helper;
 mod host;
 mod owner;
@@ -46,6 +48,7 @@ mod workspace;
 pub use approval::{Asked, Asker, Reply};
 pub use admit::{Refusal, Run, RunRequest};
 pub use config::Config;
+pub use first_party::FIRST_PARTY;
 pub use helper::main as helper_main;
 pub use host::{Builder, CancelReceipt, Host};
 pub use midplane_core as core;

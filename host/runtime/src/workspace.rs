@@ -84,7 +84,8 @@ impl RelPath {
 
     /// Takes a path as a model writes it. Errors: `denied` code `path` where it would lead out, else `invalid`.
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        let bad = |why: &str| Error::invalid("path", format!("`{}` is not a path in the workspace: {why}", shown(text, 200)));
+        let bad =
+            |why: &str| Error::invalid("path", format!("`{}` is not a path in the workspace: {why}", shown(text, 200)));
         if text.is_empty() {
             return Err(bad("it is empty"));
         }
@@ -100,7 +101,9 @@ impl RelPath {
         let mut parts = Vec::new();
         for part in text.split('/').filter(|part| !part.is_empty() && *part != ".") {
             if part == ".." {
-                return Err(outside(text, "it contains `..`").hint("give the path relative to the workspace, without `..`"));
+                return Err(
+                    outside(text, "it contains `..`").hint("give the path relative to the workspace, without `..`")
+                );
             }
             if part.len() > NAME_BYTES_MAX {
                 return Err(bad("a name in it has more than 255 bytes"));
@@ -232,8 +235,23 @@ mod tests {
     fn paths() {
         let long = "a".repeat(256);
         let texts = [
-            "", ".", "./", "a", "./a//b/./c/", "a/..", "../a", "a/../../b", "/etc/passwd", "//x", "a\0b", "..a/b..", "...", "~/x",
-            "a\nb", "ünï/日本", long.as_str(),
+            "",
+            ".",
+            "./",
+            "a",
+            "./a//b/./c/",
+            "a/..",
+            "../a",
+            "a/../../b",
+            "/etc/passwd",
+            "//x",
+            "a\0b",
+            "..a/b..",
+            "...",
+            "~/x",
+            "a\nb",
+            "ünï/日本",
+            long.as_str(),
         ];
         let shown = texts.map(|text| match RelPath::parse(text) {
             Ok(path) => format!("{text:?} -> {:?}", path.as_str()),

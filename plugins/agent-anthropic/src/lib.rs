@@ -19,9 +19,7 @@ pub mod wire;
 #[cfg(test)]
 mod tests;
 
-use midplane_plugin::agent::{
-    self, AvailabilityReport, CapabilitySet, Issue, Outcome, Readiness, Task, issue,
-};
+use midplane_plugin::agent::{self, AvailabilityReport, CapabilitySet, Issue, Outcome, Readiness, Task, issue};
 use midplane_plugin::agent_loop::{self, Options, system};
 use midplane_plugin::http::Builder;
 use midplane_plugin::{Agent, Error, ErrorKind, Host, Result, settings};
@@ -60,7 +58,11 @@ impl Agent for AnthropicAgent {
         };
         if probe_timeout_ms == 0 {
             // Whether the secret is there is known to the host alone.
-            return agent::availability(Readiness::Unknown, "unknown", "the settings are complete; the vendor was not asked");
+            return agent::availability(
+                Readiness::Unknown,
+                "unknown",
+                "the settings are complete; the vendor was not asked",
+            );
         }
         match probe(host, &vendor, probe_timeout_ms) {
             Ok(()) => agent::availability(Readiness::Ready, "available", "the vendor answers and takes the credential"),
@@ -77,10 +79,10 @@ impl Agent for AnthropicAgent {
         if task.model.as_ref().is_some_and(|model| model.trim().is_empty()) {
             issues.push(issue("model", "the model is blank; leave it out for the one of the settings"));
         }
-        if let Some(effort) = &task.reasoning_effort {
-            if let Err(error) = Thinking::parse(effort) {
-                issues.push(issue("reasoning_effort", error.message));
-            }
+        if let Some(effort) = &task.reasoning_effort
+            && let Err(error) = Thinking::parse(effort)
+        {
+            issues.push(issue("reasoning_effort", error.message));
         }
         if task.permissions.network.is_some() {
             issues.push(issue(
@@ -89,7 +91,8 @@ impl Agent for AnthropicAgent {
             ));
         }
         if task.permissions.native_profile.is_some() {
-            issues.push(issue("permissions.native_profile", "the Messages API has no permission profiles; leave it out"));
+            issues
+                .push(issue("permissions.native_profile", "the Messages API has no permission profiles; leave it out"));
         }
         for (index, attachment) in task.attachments.iter().enumerate() {
             if !system::ATTACHMENT_KINDS.contains(&attachment.kind.as_str()) {
@@ -121,7 +124,10 @@ fn configured(host: &dyn Host, model: Option<&str>) -> Result<(Anthropic, Option
     let base_url = settings::text_required(host, "base_url")?;
     let base_url = base_url.trim().trim_end_matches('/').trim_end_matches("/v1");
     if !base_url.starts_with("https://") && !base_url.starts_with("http://") {
-        return Err(Error::invalid("setting", format!("setting `base_url` is `{base_url}`, not an `https` or `http` URL")));
+        return Err(Error::invalid(
+            "setting",
+            format!("setting `base_url` is `{base_url}`, not an `https` or `http` URL"),
+        ));
     }
     let model = match model {
         Some(model) => model.to_owned(),
@@ -156,7 +162,10 @@ fn probe(host: &dyn Host, vendor: &Anthropic, timeout_ms: u32) -> Result<()> {
     match response.status {
         200..=299 => Ok(()),
         // No text of the vendor may be copied into a report, so the status speaks for itself.
-        401 | 403 => Err(Error::denied("credential", format!("the vendor refused the credential with status {}", response.status))),
+        401 | 403 => Err(Error::denied(
+            "credential",
+            format!("the vendor refused the credential with status {}", response.status),
+        )),
         status => Err(Error::unavailable("status", format!("the vendor answered with status {status}"))),
     }
 }

@@ -37,8 +37,13 @@ struct Block {
 impl Decoder for MessageStream {
     fn event(&mut self, event: &SseEvent, deltas: &mut Vec<Delta>) -> Result<()> {
         let known = [
-            "message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta",
-            "message_stop", "error",
+            "message_start",
+            "content_block_start",
+            "content_block_delta",
+            "content_block_stop",
+            "message_delta",
+            "message_stop",
+            "error",
         ];
         // `ping`, and whatever is added later.
         if !known.contains(&event.name.as_str()) {
@@ -67,8 +72,9 @@ impl Decoder for MessageStream {
             _ => {
                 let kind = data["error"]["type"].as_str().unwrap_or("error");
                 let message = data["error"]["message"].as_str().unwrap_or("no explanation");
-                return Err(typed_error(kind, message)
-                    .unwrap_or_else(|| Error::internal("vendor-error", format!("the vendor says `{kind}`: {message}"))));
+                return Err(typed_error(kind, message).unwrap_or_else(|| {
+                    Error::internal("vendor-error", format!("the vendor says `{kind}`: {message}"))
+                }));
             }
         }
         Ok(())
@@ -106,7 +112,8 @@ impl Decoder for MessageStream {
                 Err(error) => return Err(error),
             }
         }
-        let messages = if content.is_empty() { Vec::new() } else { vec![json!({ "role": "assistant", "content": content })] };
+        let messages =
+            if content.is_empty() { Vec::new() } else { vec![json!({ "role": "assistant", "content": content })] };
         Ok(Reply { messages, calls, stop, stop_word })
     }
 }

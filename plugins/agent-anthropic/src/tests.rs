@@ -39,7 +39,8 @@ fn text_block(index: u64, parts: &[&str]) -> Vec<Value> {
 }
 
 fn tool_block(index: u64, id: &str, name: &str, parts: &[&str]) -> Vec<Value> {
-    let deltas: Vec<Value> = parts.iter().map(|part| json!({"type": "input_json_delta", "partial_json": part})).collect();
+    let deltas: Vec<Value> =
+        parts.iter().map(|part| json!({"type": "input_json_delta", "partial_json": part})).collect();
     block(index, json!({"type": "tool_use", "id": id, "name": name, "input": {}}), &deltas)
 }
 
@@ -135,7 +136,8 @@ fn a_stream_cut_at_any_byte_decodes_to_the_same() {
         "tool_use",
     ));
     let run = |bytes: usize| {
-        let host = host().tools(&["list_dir"]).reply(Reply::stream(&body, bytes)).reply(stream(&message(vec![], "end_turn")));
+        let host =
+            host().tools(&["list_dir"]).reply(Reply::stream(&body, bytes)).reply(stream(&message(vec![], "end_turn")));
         let outcome = AnthropicAgent::run(&host, task("x")).expect("an outcome");
         (outcome, host.call_lines(), host.requests()[1].1.clone())
     };
@@ -149,7 +151,8 @@ fn a_stream_cut_at_any_byte_decodes_to_the_same() {
 fn each_stop_reason_ends_as_documented() {
     let text = || text_block(0, &["part"]);
     let mut lines = Vec::new();
-    for reason in ["end_turn", "stop_sequence", "max_tokens", "model_context_window_exceeded", "refusal", "added_later"] {
+    for reason in ["end_turn", "stop_sequence", "max_tokens", "model_context_window_exceeded", "refusal", "added_later"]
+    {
         let host = host().reply(stream(&message(vec![text()], reason)));
         let outcome = AnthropicAgent::run(&host, task("x")).expect("an outcome");
         let error = outcome.error.map(|error| format!("{:?} {}", error.kind, error.code));
@@ -160,9 +163,11 @@ fn each_stop_reason_ends_as_documented() {
 
 #[test]
 fn a_paused_turn_is_sent_back_and_goes_on() {
-    let search = block(0, json!({"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}), &[
-        json!({"type": "input_json_delta", "partial_json": "{\"query\":\"x\"}"}),
-    ]);
+    let search = block(
+        0,
+        json!({"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}),
+        &[json!({"type": "input_json_delta", "partial_json": "{\"query\":\"x\"}"})],
+    );
     let host = host()
         .reply(stream(&message(vec![search], "pause_turn")))
         .reply(stream(&message(vec![text_block(0, &["found"])], "end_turn")));
@@ -198,7 +203,8 @@ fn an_error_event_after_output_fails_the_run_and_keeps_usage_and_text() {
 
 #[test]
 fn an_error_event_before_output_is_repeated() {
-    let overloaded = [start(), json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}})];
+    let overloaded =
+        [start(), json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}})];
     let host = host().reply(stream(&overloaded)).reply(stream(&message(vec![text_block(0, &["ok"])], "end_turn")));
     insta::assert_snapshot!(short(&host, task("x")));
 }
@@ -219,7 +225,10 @@ fn a_stream_that_ends_before_message_stop_is_no_success_at_any_event() {
 fn a_malformed_stream_is_a_typed_error() {
     let bad = [
         "event: message_start\ndata: {\"type\":\n\n".to_owned(),
-        text(&[start(), json!({"type": "content_block_delta", "index": 3, "delta": {"type": "text_delta", "text": "x"}})]),
+        text(&[
+            start(),
+            json!({"type": "content_block_delta", "index": 3, "delta": {"type": "text_delta", "text": "x"}}),
+        ]),
         text(&message(vec![tool_block(0, "t", "shell", &["[1]"])], "tool_use")),
         text(&message(vec![tool_block(0, "t", "shell", &["{]"])], "tool_use")),
         text(&message(vec![block(0, json!("text"), &[])], "end_turn")),
@@ -248,7 +257,9 @@ fn events_that_are_not_known_are_skipped() {
 
 #[test]
 fn each_error_body_has_its_kind_and_says_whether_to_repeat() {
-    let body = |kind: &str| json!({"type": "error", "error": {"type": kind, "message": "because"}, "request_id": "req_1"}).to_string();
+    let body = |kind: &str| {
+        json!({"type": "error", "error": {"type": kind, "message": "because"}, "request_id": "req_1"}).to_string()
+    };
     let spent = json!({"error": {"type": "rate_limit_error", "message": "spent", "details": {"error_code": "enforced_spend_limit_reached"}}});
     let cases = [
         (400, body("invalid_request_error")),
@@ -324,8 +335,10 @@ fn what_cannot_be_honoured_is_listed_in_the_order_of_the_task() {
         |kind: &str| Attachment { kind: kind.into(), name: kind.into(), path: kind.into(), digest: "00".into() };
     task.attachments = vec![attachment("skill"), attachment("video")];
     let host = FakeHost::new().setting("base_url", "vendor.example");
-    let issues: Vec<String> =
-        AnthropicAgent::validate(&host, &task).iter().map(|issue| format!("{}: {}", issue.field, issue.message)).collect();
+    let issues: Vec<String> = AnthropicAgent::validate(&host, &task)
+        .iter()
+        .map(|issue| format!("{}: {}", issue.field, issue.message))
+        .collect();
     insta::assert_snapshot!(issues.join("\n"));
 }
 
@@ -341,13 +354,17 @@ fn availability_asks_only_when_probed() {
         host().reply(Reply::new(200, "{\"data\":[]}")),
         host().reply(Reply::new(401, "secret text of the vendor")),
         host().reply(Reply::new(500, "")),
-        host().reply_error(midplane_plugin::Error::denied("grant-missing", "`http https://vendor.example` is not granted")),
+        host().reply_error(midplane_plugin::Error::denied(
+            "grant-missing",
+            "`http https://vendor.example` is not granted",
+        )),
         FakeHost::new(),
     ];
     let mut lines = Vec::new();
     for (index, host) in cases.into_iter().enumerate() {
         let report = AnthropicAgent::availability(&host, if index == 0 { 0 } else { 2000 });
-        let sent: Vec<String> = host.requests().iter().map(|(head, _)| format!("{} {}", head.method, head.url)).collect();
+        let sent: Vec<String> =
+            host.requests().iter().map(|(head, _)| format!("{} {}", head.method, head.url)).collect();
         lines.push(format!("{:?} {} {} {sent:?}", report.status, report.reason, report.message));
     }
     insta::assert_snapshot!(lines.join("\n"));

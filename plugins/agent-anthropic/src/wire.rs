@@ -181,9 +181,9 @@ fn mark_for_cache(body: &mut Value) {
         block["cache_control"] = mark.clone();
     }
     let last = body["messages"].as_array_mut().and_then(|messages| messages.last_mut());
-    if let Some(message) = last.filter(|message| message["role"] == "user") {
-        if let Some(block) = message["content"].as_array_mut().and_then(|blocks| blocks.last_mut()) {
-            block["cache_control"] = mark;
-        }
+    if let Some(message) = last.filter(|message| message["role"] == "user")
+        && let Some(block) = message["content"].as_array_mut().and_then(|blocks| blocks.last_mut())
+    {
+        block["cache_control"] = mark;
     }
 }

@@ -68,9 +68,15 @@ impl<'e> Checker<'e> {
         match field(entries, "playbook") {
             Some(Node { kind: Kind::Number(version), .. }) if version.as_u64() == Some(1) => {}
             Some(node) => self.at("playbook", |this| {
-                this.say(node.at, format!("version {} is not known", node.to_json()), Some("write `playbook: 1`".into()));
+                this.say(
+                    node.at,
+                    format!("version {} is not known", node.to_json()),
+                    Some("write `playbook: 1`".into()),
+                );
             }),
-            None => self.say(root.at, "the field `playbook` is missing".into(), Some("write `playbook: 1` first".into())),
+            None => {
+                self.say(root.at, "the field `playbook` is missing".into(), Some("write `playbook: 1` first".into()))
+            }
         }
         let name = self.required_text(entries, root.at, "name");
         let _ = self.optional_text(entries, "description");
@@ -90,7 +96,11 @@ impl<'e> Checker<'e> {
 
     fn steps(&mut self, node: &Node, above: &str, depth: usize) -> Vec<Step> {
         let Kind::List(items) = &node.kind else {
-            self.say(node.at, format!("steps are a list, not {}", node.describe()), Some("begin each with `- name:`".into()));
+            self.say(
+                node.at,
+                format!("steps are a list, not {}", node.describe()),
+                Some("begin each with `- name:`".into()),
+            );
             return Vec::new();
         };
         if items.is_empty() {
@@ -149,7 +159,8 @@ impl<'e> Checker<'e> {
         if is_tool {
             self.known.insert("result".into());
         }
-        let expect = field(entries, "expect").map(|node| self.at("expect", |this| this.expects(node))).unwrap_or_default();
+        let expect =
+            field(entries, "expect").map(|node| self.at("expect", |this| this.expects(node))).unwrap_or_default();
         let set = self.settings(entries, "set");
         let keep = field(entries, "keep").map(|node| self.at("keep", |this| this.filled(node)));
         self.known.remove("result");
@@ -167,12 +178,18 @@ impl<'e> Checker<'e> {
         if let Some((name, at)) = &save_as {
             if keep.is_none() && !is_tool {
                 self.at("save_as", |this| {
-                    this.say(*at, "the step has no value to save".into(), Some("give it with `keep:`, or use `tool:`".into()));
+                    this.say(
+                        *at,
+                        "the step has no value to save".into(),
+                        Some("give it with `keep:`, or use `tool:`".into()),
+                    );
                 });
             }
             self.known.insert(name.clone());
         } else if let (Some(_), Some(node)) = (&keep, field(entries, "keep")) {
-            self.at("keep", |this| this.say(node.at, "what is kept needs a name".into(), Some("add `save_as:`".into())));
+            self.at("keep", |this| {
+                this.say(node.at, "what is kept needs a name".into(), Some("add `save_as:`".into()))
+            });
         }
         let parallel = field(entries, "parallel").and_then(|node| {
             self.at("parallel", |this| match &node.kind {
@@ -183,12 +200,12 @@ impl<'e> Checker<'e> {
                 }
             })
         });
-        if let (Some(true), Some(node)) = (parallel, field(entries, "parallel")) {
-            if each.is_none() || !is_tool || !set.is_empty() {
-                self.at("parallel", |this| {
-                    this.say(node.at, "only a loop over a tool without `set` can run side by side".into(), None);
-                });
-            }
+        if let (Some(true), Some(node)) = (parallel, field(entries, "parallel"))
+            && (each.is_none() || !is_tool || !set.is_empty())
+        {
+            self.at("parallel", |this| {
+                this.say(node.at, "only a loop over a tool without `set` can run side by side".into(), None);
+            });
         }
         Some(Step {
             number,
@@ -210,7 +227,11 @@ impl<'e> Checker<'e> {
         let present: Vec<&str> = actions.into_iter().filter(|name| field(entries, name).is_some()).collect();
         if let [first, second, ..] = present.as_slice() {
             let place = field(entries, second).map_or(at, |node| node.at);
-            self.say(place, format!("a step does one thing, this one has `{first}` and `{second}`"), Some("make two steps of it".into()));
+            self.say(
+                place,
+                format!("a step does one thing, this one has `{first}` and `{second}`"),
+                Some("make two steps of it".into()),
+            );
             return None;
         }
         if let (Some(with), false) = (field(entries, "with"), present == ["tool"]) {
@@ -221,7 +242,11 @@ impl<'e> Checker<'e> {
             // A misspelt field is said already, and is most likely what it should do.
             let misspelt = entries.iter().any(|(key, _)| !STEP_FIELDS.contains(&key.name.as_str()));
             if !computes && !misspelt {
-                self.say(at, "the step does nothing".into(), Some("give it `tool`, `say`, `steps`, `fail`, `set`, `keep` or `expect`".into()));
+                self.say(
+                    at,
+                    "the step does nothing".into(),
+                    Some("give it `tool`, `say`, `steps`, `fail`, `set`, `keep` or `expect`".into()),
+                );
             }
             return Some(Action::Compute);
         };
@@ -262,7 +287,11 @@ impl<'e> Checker<'e> {
                 OnError::Steps(steps)
             }
             _ => {
-                this.say(node.at, format!("`{}` is not known here", short(node)), Some("write `fail`, `continue`, or `steps:` below it".into()));
+                this.say(
+                    node.at,
+                    format!("`{}` is not known here", short(node)),
+                    Some("write `fail`, `continue`, or `steps:` below it".into()),
+                );
                 OnError::Fail
             }
         })
@@ -334,7 +363,11 @@ impl<'e> Checker<'e> {
         let fits = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
             && chars.all(|c| c.is_ascii_alphanumeric() || c == '_');
         if !fits {
-            self.say(at, format!("`{name}` is no name of a variable"), Some("use letters, digits and `_`, a letter first".into()));
+            self.say(
+                at,
+                format!("`{name}` is no name of a variable"),
+                Some("use letters, digits and `_`, a letter first".into()),
+            );
         } else if RESERVED.contains(&name) {
             self.say(at, format!("`{name}` is set by the run itself"), Some("use another name".into()));
         }
@@ -351,7 +384,11 @@ impl<'e> Checker<'e> {
             }
         };
         if single(text).is_some() {
-            self.say(node.at, "this field is an expression already".into(), Some("write it without `{{` and `}}`".into()));
+            self.say(
+                node.at,
+                "this field is an expression already".into(),
+                Some("write it without `{{` and `}}`".into()),
+            );
             return None;
         }
         match self.engine.check_expression(text) {
@@ -439,8 +476,9 @@ impl<'e> Checker<'e> {
 
     fn unknown_fields(&mut self, entries: &[(Key, Node)], known: &[&str], what: &str) {
         for (key, _) in entries.iter().filter(|(key, _)| !known.contains(&key.name.as_str())) {
-            let hint = near(&key.name, known.iter().copied())
-                .unwrap_or_else(|| format!("{what} has {}", known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")));
+            let hint = near(&key.name, known.iter().copied()).unwrap_or_else(|| {
+                format!("{what} has {}", known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "))
+            });
             self.say(key.at, format!("{what} has no field `{}`", key.name), Some(hint));
         }
     }

@@ -320,8 +320,9 @@ impl<'a> Execution<'a> {
     fn after_call(&mut self, step: &Step, label: &str, tool: &str, answer: &Answer) -> Result<Option<Json>, Stop> {
         self.counts.run += 1;
         let value = match &answer.structured {
-            Some(text) => serde_json::from_str(text)
-                .map_err(|error| Error::internal("not-json", format!("`{tool}` gave a result that is not JSON: {error}")))?,
+            Some(text) => serde_json::from_str(text).map_err(|error| {
+                Error::internal("not-json", format!("`{tool}` gave a result that is not JSON: {error}"))
+            })?,
             None => Json::String(answer.text.clone()),
         };
         let told = || failure(label.to_owned(), "tool", format!("`{tool}` failed: {}", answer.text));
@@ -429,7 +430,10 @@ impl<'a> Execution<'a> {
         if bytes > VALUE_BYTES_MAX {
             return Err(Stop::Ended(Error::limit(
                 "value-size",
-                format!("{}: the variable `{name}` has {bytes} bytes, at most {VALUE_BYTES_MAX} are allowed", label(step, None)),
+                format!(
+                    "{}: the variable `{name}` has {bytes} bytes, at most {VALUE_BYTES_MAX} are allowed",
+                    label(step, None)
+                ),
             )));
         }
         self.scope.insert(name.to_owned(), from_json(value));

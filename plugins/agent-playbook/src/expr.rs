@@ -13,7 +13,7 @@ use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior};
 use regex_lite::Regex;
 use serde_json::Value as Json;
 
-use crate::limits::{TEMPLATE_BYTES_MAX, TEMPLATE_FUEL, TEMPLATE_RECURSION_MAX};
+use crate::limits::{OPERATORS_MAX, TEMPLATE_BYTES_MAX, TEMPLATE_FUEL, TEMPLATE_RECURSION_MAX};
 
 /// The variables by name.
 pub type Scope = BTreeMap<String, Value>;
@@ -60,12 +60,14 @@ impl Engine {
 
     /// Checks an expression and gives the names that it reads.
     pub fn check_expression(&self, text: &str) -> Result<HashSet<String>, String> {
+        check_operators(most_operators(&format!("{{{{{text}")))?;
         let expression = self.env.compile_expression(text).map_err(|error| say(&error))?;
         Ok(self.without_globals(expression.undeclared_variables(false)))
     }
 
     /// Checks a template and gives the names that it reads.
     pub fn check_template(&self, text: &str) -> Result<HashSet<String>, String> {
+        check_operators(most_operators(text))?;
         let template = self.env.template_from_str(text).map_err(|error| say(&error))?;
         Ok(self.without_globals(template.undeclared_variables(false)))
     }
@@ -97,10 +99,10 @@ impl Engine {
         if !text.contains("{{") && !text.contains("{%") && !text.contains("{#") {
             return Ok(Json::String(text.to_owned()));
         }
-        if let Some(inner) = single(text) {
-            if self.env.compile_expression(inner).is_ok() {
-                return to_json(&self.expression(inner, scope)?);
-            }
+        if let Some(inner) = single(text)
+            && self.env.compile_expression(inner).is_ok()
+        {
+            return to_json(&self.expression(inner, scope)?);
         }
         self.text(text, scope).map(Json::String)
     }
@@ -117,7 +119,9 @@ impl Engine {
     pub fn fill(&self, value: &Json, scope: &Scope) -> Result<Json, String> {
         Ok(match value {
             Json::String(text) => self.template(text, scope)?,
-            Json::Array(items) => Json::Array(items.iter().map(|item| self.fill(item, scope)).collect::<Result<_, _>>()?),
+            Json::Array(items) => {
+                Json::Array(items.iter().map(|item| self.fill(item, scope)).collect::<Result<_, _>>()?)
+            }
             Json::Object(entries) => Json::Object(
                 entries
                     .iter()
@@ -126,6 +130,12 @@ impl Engine {
             ),
             plain => plain.clone(),
         })
+    }
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -146,6 +156,62 @@ pub fn single(text: &str) -> Option<&str> {
 
 fn context(scope: &Scope) -> Value {
     Value::from_pairs(scope.iter().map(|(name, value)| (name.clone(), value.clone())))
+}
+
+/// Refuses an expression with so many operators that the engine, which goes into each by recursion, could run out of
+/// the small stack of a component. An overflow there would be a trap, not an error that says where.
+fn check_operators(count: usize) -> Result<(), String> {
+    if count > OPERATORS_MAX {
+        return Err(format!("an expression has {count} operators, at most {OPERATORS_MAX} are allowed"));
+    }
+    Ok(())
+}
+
+/// Operators of an expression: everything outside of quotes that could make the engine go one deeper.
+fn operators(expression: &str) -> usize {
+    let marks = expression.bytes().filter(|byte| b"+-*/%~|.[({<>=!:".contains(byte)).count();
+    let words = expression.split(|c: char| !c.is_alphanumeric() && c != '_');
+    marks + words.filter(|word| ["not", "and", "or", "if", "else", "is", "in", "for"].contains(word)).count()
+}
+
+/// The most operators of any `{{ .. }}` or `{% .. %}` of a template, each read as far as the engine would read it: its
+/// end is not looked for inside of quotes and braces, and what is in quotes does not count.
+fn most_operators(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let mut most = 0;
+    let mut at = 0;
+    while at + 1 < bytes.len() {
+        if bytes[at] != b'{' || !matches!(bytes[at + 1], b'{' | b'%') {
+            at += 1;
+            continue;
+        }
+        let end = if bytes[at + 1] == b'{' { *b"}}" } else { *b"%}" };
+        at += 2;
+        let mut braces = 0u32;
+        let mut unquoted = Vec::new();
+        while at < bytes.len() {
+            match bytes[at] {
+                quote @ (b'"' | b'\'') => at = end_of_text(bytes, at, quote),
+                b'{' => braces += 1,
+                b'}' if braces > 0 => braces -= 1,
+                _ if bytes[at..].starts_with(&end) => break,
+                _ => {}
+            }
+            unquoted.extend(bytes.get(at));
+            at += 1;
+        }
+        most = most.max(operators(&String::from_utf8_lossy(&unquoted)));
+    }
+    most
+}
+
+/// Where a text in quotes that begins at `at` ends.
+fn end_of_text(bytes: &[u8], mut at: usize, quote: u8) -> usize {
+    at += 1;
+    while at < bytes.len() && bytes[at] != quote {
+        at += if bytes[at] == b'\\' { 2 } else { 1 };
+    }
+    at
 }
 
 /// An error of the engine in one line, without the name of a template, which a playbook does not have.
@@ -202,8 +268,9 @@ fn stem(path: &str) -> &str {
 }
 
 fn regex(pattern: &str) -> Result<Regex, Error> {
-    Regex::new(pattern)
-        .map_err(|error| Error::new(ErrorKind::InvalidOperation, format!("`{pattern}` is no regular expression: {error}")))
+    Regex::new(pattern).map_err(|error| {
+        Error::new(ErrorKind::InvalidOperation, format!("`{pattern}` is no regular expression: {error}"))
+    })
 }
 
 /// `$1` and `${name}` in the replacement stand for groups.
@@ -214,7 +281,10 @@ fn regex_replace(text: String, pattern: String, replacement: String) -> Result<S
 /// The groups of the first match, the whole match first; none when there is no match.
 fn regex_groups(text: String, pattern: String) -> Result<Value, Error> {
     let Some(captures) = regex(&pattern)?.captures(&text).map(|captures| {
-        captures.iter().map(|group| group.map_or(Value::from(()), |group| Value::from(group.as_str()))).collect::<Value>()
+        captures
+            .iter()
+            .map(|group| group.map_or(Value::from(()), |group| Value::from(group.as_str())))
+            .collect::<Value>()
     }) else {
         return Ok(Value::from(()));
     };
@@ -287,7 +357,11 @@ mod tests {
             { "path": "b.tar.gz", "size_bytes": 2048 },
             { "path": ".gitignore", "size_bytes": 1 },
         ]);
-        BTreeMap::from([("files".into(), from_json(&files)), ("n".into(), Value::from(3)), ("name".into(), Value::from("x"))])
+        BTreeMap::from([
+            ("files".into(), from_json(&files)),
+            ("n".into(), Value::from(3)),
+            ("name".into(), Value::from("x")),
+        ])
     }
 
     #[test]
@@ -344,8 +418,14 @@ mod tests {
     #[test]
     fn what_goes_wrong_is_said_in_one_line() {
         let cases = [
-            "nothing", "files.x.y", "n | nofilter", "n +", "n | regex_replace('(', '')", "range(100000) | map('string') | list | length",
-            "'x' | from_json", "nofunction()",
+            "nothing",
+            "files.x.y",
+            "n | nofilter",
+            "n +",
+            "n | regex_replace('(', '')",
+            "range(100000) | map('string') | list | length",
+            "'x' | from_json",
+            "nofunction()",
         ];
         let engine = Engine::new();
         let lines: Vec<String> = cases
@@ -364,6 +444,24 @@ mod tests {
         let flood = "{% for a in range(100000) %}0123456789012345678901234567890123456789012345678901234567890123456789{% endfor %}";
         let error = engine.text(flood, &scope()).expect_err("too long");
         assert!(error.contains("longer than"), "{error}");
+    }
+
+    #[test]
+    fn operators_are_counted_as_far_as_the_engine_reads() {
+        let cases = [
+            ("none", 0),
+            ("a - b {{ c }} + d", 0),
+            ("{{ a + b }}{% if not c and d.e %}", 4),
+            ("{{ '}} - - -' + 1 }} + 1", 1),
+            ("{{ {'a': {}}['a'] + 1 }}", 5),
+            (r"{{ 'it\'s }} - -' }}", 0),
+            ("{{ note | notify }}", 1),
+            ("{{ - - never ends", 2),
+            ("{", 0),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(most_operators(text), expected, "{text}");
+        }
     }
 
     #[test]

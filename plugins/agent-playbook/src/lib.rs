@@ -26,9 +26,7 @@ pub mod source;
 #[cfg(test)]
 mod tests;
 
-use midplane_plugin::agent::{
-    self, AvailabilityReport, CapabilitySet, Issue, Outcome, Readiness, Task, Usage, issue,
-};
+use midplane_plugin::agent::{self, AvailabilityReport, CapabilitySet, Issue, Outcome, Readiness, Task, Usage, issue};
 use midplane_plugin::error::cut;
 use midplane_plugin::{Agent, Error, ErrorKind, Events, Host, Result};
 use serde_json::{Value as Json, json};
@@ -40,7 +38,14 @@ use playbook::{Action, OnError, Playbook, Problem, Step};
 
 /// What the agent can do. `budget`: a playbook costs nothing, so every budget is kept.
 const FEATURES: [&str; 8] = [
-    "working_directory", "structured_output", "streaming", "tool_audit", "cancellation", "budget", "tool_filters", "files",
+    "working_directory",
+    "structured_output",
+    "streaming",
+    "tool_audit",
+    "cancellation",
+    "budget",
+    "tool_filters",
+    "files",
 ];
 
 /// The agent.
@@ -115,11 +120,11 @@ impl Agent for PlaybookAgent {
         let mut execution = Execution::new(host, &engine, events, scope);
         let end = execution.playbook(&playbook);
         let mut outcome = outcome(end, &playbook, &engine, &mut execution);
-        if let Err(error) = execution.events.flush() {
-            if outcome.finish_reason == "done" {
-                outcome.finish_reason = "failed".into();
-                outcome.error = Some(error);
-            }
+        if let Err(error) = execution.events.flush()
+            && outcome.finish_reason == "done"
+        {
+            outcome.finish_reason = "failed".into();
+            outcome.error = Some(error);
         }
         Ok(outcome)
     }
@@ -204,7 +209,7 @@ fn check_tools(host: &dyn Host, playbook: &Playbook) -> Result<()> {
                 "tool-not-offered",
                 format!("step {} `{}` needs the tool `{tool}`, which this run does not offer", step.number, step.name),
             )
-.hint(&hint))
+            .hint(&hint))
         }
     }
 }

@@ -16,6 +16,8 @@ pub const LOOP_ITEMS_MAX: usize = 10_000;
 pub const TOOL_CALLS_MAX: usize = 10_000;
 /// Calls that one batch sends side by side. Half of what the host takes: all their answers are in memory at once.
 pub const BATCH_CALLS_MAX: usize = 32;
+/// Operators (marks and words, such as `+`, `|`, `.`, `not`) of one expression, also of one in a template.
+pub const OPERATORS_MAX: usize = 200;
 /// What one expression or template may execute, in instructions of the template engine.
 pub const TEMPLATE_FUEL: u64 = 5_000_000;
 /// How deep macros of a template may call each other.

@@ -157,9 +157,8 @@ impl Playbook {
         }
         let root = source::read(text).map_err(|(message, at)| {
             let line = usize::try_from(at.line).ok().and_then(|line| text.lines().nth(line.saturating_sub(1)));
-            let hint = line
-                .is_some_and(|line| line.contains("{{"))
-                .then_some("put a value that begins with `{{` into quotes");
+            let hint =
+                line.is_some_and(|line| line.contains("{{")).then_some("put a value that begins with `{{` into quotes");
             whole(at, message, hint)
         })?;
         let mut checker = Checker::new(engine);

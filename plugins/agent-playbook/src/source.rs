@@ -197,7 +197,10 @@ mod tests {
             }
             Kind::Map(entries) => {
                 for (key, value) in entries {
-                    out.push_str(&format!("{pad}{} {}:{} -> {}:{}\n", key.name, key.at.line, key.at.column, value.at.line, value.at.column));
+                    out.push_str(&format!(
+                        "{pad}{} {}:{} -> {}:{}\n",
+                        key.name, key.at.line, key.at.column, value.at.line, value.at.column
+                    ));
                     show(value, depth + 1, out);
                 }
             }
@@ -221,7 +224,16 @@ mod tests {
 
     #[test]
     fn broken_text_is_an_error_with_its_place() {
-        let cases = ["a: 1\na: 2\n", "a: [1,\nb: 2\n", "a: 'x\n", "\t- a\n", "", "a: 1\n---\nb: 2\n", "a: *nowhere\n", "{\"a\": }"];
+        let cases = [
+            "a: 1\na: 2\n",
+            "a: [1,\nb: 2\n",
+            "a: 'x\n",
+            "\t- a\n",
+            "",
+            "a: 1\n---\nb: 2\n",
+            "a: *nowhere\n",
+            "{\"a\": }",
+        ];
         let lines: Vec<String> = cases
             .iter()
             .map(|text| match read(text) {

@@ -26,10 +26,7 @@ pub trait Agent {
 
     /// Tells a vendor that goes on without us. The default: there is nobody to tell.
     fn cancel(_host: &dyn Host, _run_id: &str, _session_id: Option<&str>) -> Result<()> {
-        Err(Error::unsupported(
-            "cancel",
-            "the vendor does not go on after the run; there is nobody to tell",
-        ))
+        Err(Error::unsupported("cancel", "the vendor does not go on after the run; there is nobody to tell"))
     }
 }
 
@@ -42,7 +39,7 @@ macro_rules! export_agent {
     ($agent:ty) => {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
-            $crate::bindings::export_agent_adapter!(Export with_types_in $crate::bindings);
+    $crate::bindings::export_agent_adapter!(Export with_types_in $crate::bindings);
 
             struct Export;
 
@@ -109,7 +106,6 @@ impl Outcome {
 }
 
 /// All unknown: unset differs from zero.
-#[expect(clippy::derivable_impls, reason = "the type is generated, without `Default`")]
 impl Default for Usage {
     fn default() -> Self {
         Self {

@@ -27,10 +27,7 @@ impl Error {
     /// Adds what to do about it. The record of the contract has no field for it, so it ends the message.
     #[must_use]
     pub fn hint(mut self, hint: &str) -> Self {
-        self.message = cut(
-            format!("{}; hint: {hint}", self.message),
-            MESSAGE_BYTES_MAX,
-        );
+        self.message = cut(format!("{}; hint: {hint}", self.message), MESSAGE_BYTES_MAX);
         self
     }
 

@@ -87,10 +87,7 @@ impl<'h> Events<'h> {
     /// An attachment was made known to the vendor: `skill_loaded` for a skill, else `file_uploaded`.
     pub fn attached(&mut self, attachment: &Attachment) -> Result<()> {
         let kind = if attachment.kind == "skill" { "skill_loaded" } else { "file_uploaded" };
-        self.push(
-            kind,
-            &json!({ "name": attachment.name, "digest": attachment.digest, "path": attachment.path }),
-        )
+        self.push(kind, &json!({ "name": attachment.name, "digest": attachment.digest, "path": attachment.path }))
     }
 
     /// Any event. `data` is a JSON object with the fields of its kind (`wit/README.md`).

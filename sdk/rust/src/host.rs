@@ -122,11 +122,7 @@ impl Host for Imports {
     }
 
     fn send(&self, request: &Request, body: Vec<u8>) -> Result<Box<dyn Incoming + '_>> {
-        let body = if body.is_empty() {
-            wit::http::Body::Empty
-        } else {
-            wit::http::Body::Bytes(body)
-        };
+        let body = if body.is_empty() { wit::http::Body::Empty } else { wit::http::Body::Bytes(body) };
         Ok(Box::new(wit::http::send(request, &body)?))
     }
 

@@ -144,10 +144,10 @@ pub fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str
 /// not read: a guest has no wall clock that it may trust, and no vendor here sends it.
 #[must_use]
 pub fn retry_after_ms(headers: &[(String, String)]) -> Option<u64> {
-    if let Some(value) = header(headers, "retry-after-ms") {
-        if let Ok(ms) = value.trim().parse() {
-            return Some(ms);
-        }
+    if let Some(value) = header(headers, "retry-after-ms")
+        && let Ok(ms) = value.trim().parse()
+    {
+        return Some(ms);
     }
     let seconds: f64 = header(headers, "retry-after")?.trim().parse().ok()?;
     if !seconds.is_finite() || seconds < 0.0 {

@@ -36,9 +36,8 @@ struct Stored<'a, T> {
 /// cannot be read.
 pub fn get<T: DeserializeOwned>(host: &dyn Host, key: &str, format: u32) -> Result<Option<Note<T>>> {
     let Some(entry) = host.kv_get(key)? else { return Ok(None) };
-    let damaged = |error: serde_json::Error| {
-        Error::internal("kv-damaged", format!("the note `{key}` cannot be read: {error}"))
-    };
+    let damaged =
+        |error: serde_json::Error| Error::internal("kv-damaged", format!("the note `{key}` cannot be read: {error}"));
     let written: Format = serde_json::from_slice(&entry.value).map_err(damaged)?;
     if written.format != format {
         return Err(Error::unsupported(

@@ -74,17 +74,16 @@ impl Decoder {
     }
 
     fn end_line(&mut self) -> Result<Option<SseEvent>> {
-        let line = String::from_utf8(std::mem::take(&mut self.line)).map_err(|_| {
-            Error::internal("stream-malformed", "the vendor's stream is not UTF-8 text")
-        })?;
+        let line = String::from_utf8(std::mem::take(&mut self.line))
+            .map_err(|_| Error::internal("stream-malformed", "the vendor's stream is not UTF-8 text"))?;
         let line = if self.started { line.as_str() } else { line.strip_prefix('\u{feff}').unwrap_or(&line) };
         self.started = true;
         if line.is_empty() {
             let name = std::mem::take(&mut self.name);
-            return Ok(self.data.take().map(|data| SseEvent {
-                name: if name.is_empty() { "message".into() } else { name },
-                data,
-            }));
+            return Ok(self
+                .data
+                .take()
+                .map(|data| SseEvent { name: if name.is_empty() { "message".into() } else { name }, data }));
         }
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
@@ -145,7 +144,7 @@ mod tests {
         let error = decode(&[b"data: \xff\n"]).expect_err("not UTF-8");
         assert_eq!(error.code, "stream-malformed");
         let long = vec![b'x'; 1024 * 1024];
-        let error = decode(&vec![long.as_slice(); 9]).expect_err("too long");
+        let error = decode(&[long.as_slice(); 9]).expect_err("too long");
         assert_eq!(error.code, "event-size");
     }
 

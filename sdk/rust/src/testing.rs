@@ -35,7 +35,8 @@ impl Reply {
     #[must_use]
     pub fn stream(body: &str, chunk_bytes: usize) -> Self {
         let chunks = body.as_bytes().chunks(chunk_bytes.max(1)).map(|chunk| Ok(chunk.to_vec())).collect();
-        Self { status: 200, headers: Vec::new(), chunks, cancel_at_end: false }.header("content-type", "text/event-stream")
+        Self { status: 200, headers: Vec::new(), chunks, cancel_at_end: false }
+            .header("content-type", "text/event-stream")
     }
 
     /// Adds a header.

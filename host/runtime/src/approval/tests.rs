@@ -40,7 +40,12 @@ fn approvals(policy: Policy, limits: Limits) -> (Approvals, Arc<Recorder>) {
 }
 
 fn question(kind: &str, title: &str, detail: &str) -> Question {
-    Question { kind: kind.to_owned(), title: title.to_owned(), detail: detail.to_owned(), call_id: Some("c1".to_owned()) }
+    Question {
+        kind: kind.to_owned(),
+        title: title.to_owned(),
+        detail: detail.to_owned(),
+        call_id: Some("c1".to_owned()),
+    }
 }
 
 fn shown(result: &Result<Decision>, recorder: &Recorder) -> String {

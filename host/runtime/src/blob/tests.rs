@@ -112,10 +112,17 @@ async fn digests() {
 async fn slices() {
     let space = space_of(u64::MAX);
     let blob = written(&space, &[b"0123456789"]).await;
-    for (from, length, want) in
-        [(0, None, Some("0123456789")), (3, None, Some("3456789")), (3, Some(4), Some("3456")), (10, None, Some("")), (10, Some(0), Some("")),
-         (11, None, None), (3, Some(8), None), (u64::MAX, Some(1), None), (1, Some(u64::MAX), None)]
-    {
+    for (from, length, want) in [
+        (0, None, Some("0123456789")),
+        (3, None, Some("3456789")),
+        (3, Some(4), Some("3456")),
+        (10, None, Some("")),
+        (10, Some(0), Some("")),
+        (11, None, None),
+        (3, Some(8), None),
+        (u64::MAX, Some(1), None),
+        (1, Some(u64::MAX), None),
+    ] {
         let part = blob.slice(from, length).await;
         match want {
             Some(want) => assert_eq!(all(&*part.unwrap(), 3, false).await, want.as_bytes(), "{from} {length:?}"),

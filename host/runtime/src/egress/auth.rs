@@ -27,7 +27,8 @@ pub(super) fn apply(rule: &Credential, value: &SecretValue, url: &mut Url, heade
     let value = plain(value);
     let mut set = |name: HeaderName, parts: &[&[u8]]| {
         let text = Zeroizing::new(parts.concat());
-        let mut header = HeaderValue::from_bytes(&text).map_err(|_| unusable(&rule.secret, "no header can carry its characters"))?;
+        let mut header =
+            HeaderValue::from_bytes(&text).map_err(|_| unusable(&rule.secret, "no header can carry its characters"))?;
         header.set_sensitive(true);
         headers.insert(name, header);
         Ok(())
@@ -44,10 +45,16 @@ pub(super) fn apply(rule: &Credential, value: &SecretValue, url: &mut Url, heade
             set(AUTHORIZATION, &[b"Basic ", STANDARD.encode(&*pair).as_bytes()])
         }
         Scheme::Query { parameter } => {
-            let is_parameter = |pair: &&str| form_urlencoded::parse(pair.as_bytes()).any(|(name, _)| name == parameter.as_str());
+            let is_parameter =
+                |pair: &&str| form_urlencoded::parse(pair.as_bytes()).any(|(name, _)| name == parameter.as_str());
             // The guest's own pairs stay as they are written: encoding them again could change them.
-            let kept = url.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty() && !is_parameter(pair));
-            let own = Zeroizing::new(format!("{}={}", percent_encode(parameter.as_bytes(), QUERY), percent_encode(value, QUERY)));
+            let kept =
+                url.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty() && !is_parameter(pair));
+            let own = Zeroizing::new(format!(
+                "{}={}",
+                percent_encode(parameter.as_bytes(), QUERY),
+                percent_encode(value, QUERY)
+            ));
             let query: Vec<&str> = kept.chain([own.as_str()]).collect();
             let query = Zeroizing::new(query.join("&"));
             url.set_query(Some(&query));
@@ -88,7 +95,8 @@ impl Egress {
     pub(super) async fn fill(&self, request: &Checked, body: Vec<u8>, note: &mut Note<'_>) -> Result<Vec<u8>> {
         let mut values = BTreeMap::new();
         for name in self.placeholders.names(&body) {
-            let wanted = Request::SecretInRequest { name: &name, method: request.method.as_str(), target: &request.target };
+            let wanted =
+                Request::SecretInRequest { name: &name, method: request.method.as_str(), target: &request.target };
             match check(&self.rights(), &wanted) {
                 Ok(by) => note.allowed(&by),
                 Err(Denial::PermissionMissing { .. }) => continue,
@@ -96,7 +104,8 @@ impl Egress {
                 Err(denial) => return Err(note.denied(denial)),
             }
             let value = self.secret(&name).await?;
-            let escaped = Escape::of(&request.headers).apply(plain(&value)).ok_or_else(|| unusable(&name, "it is not text"))?;
+            let escaped =
+                Escape::of(&request.headers).apply(plain(&value)).ok_or_else(|| unusable(&name, "it is not text"))?;
             values.insert(name, escaped);
         }
         if values.is_empty() {
@@ -177,10 +186,12 @@ mod tests {
     fn applied(scheme: Scheme, secret: &str, url: &str) -> Result<(String, Vec<String>)> {
         let rule = Credential { name: "rule".to_owned(), scheme, secret: "KEY".to_owned() };
         let mut url = Url::parse(url).unwrap();
-        let mut headers = HeaderMap::from_iter([(HeaderName::from_static("x-own-key"), HeaderValue::from_static("guest"))]);
+        let mut headers =
+            HeaderMap::from_iter([(HeaderName::from_static("x-own-key"), HeaderValue::from_static("guest"))]);
         apply(&rule, &SecretValue::new(secret), &mut url, &mut headers)?;
         assert!(headers.iter().all(|(_, value)| value.is_sensitive() || value == "guest"));
-        let headers = headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap_or("?"))).collect();
+        let headers =
+            headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap_or("?"))).collect();
         Ok((url.to_string(), headers))
     }
 
@@ -189,7 +200,10 @@ mod tests {
         let url = "https://h/p?a=1";
         let own = "x-own-key: guest";
         let of = |scheme, secret| applied(scheme, secret, url).unwrap();
-        assert_eq!(of(Scheme::Bearer, "s3cret\n"), (url.to_owned(), vec![own.to_owned(), "authorization: Bearer s3cret".to_owned()]));
+        assert_eq!(
+            of(Scheme::Bearer, "s3cret\n"),
+            (url.to_owned(), vec![own.to_owned(), "authorization: Bearer s3cret".to_owned()])
+        );
         let header = Scheme::Header { header: "x-own-key".to_owned() };
         assert_eq!(of(header, "s3cret"), (url.to_owned(), vec!["x-own-key: s3cret".to_owned()]));
         let basic = Scheme::Basic { username: "u".to_owned() };

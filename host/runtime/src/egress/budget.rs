@@ -17,12 +17,16 @@ pub(crate) struct HttpBudget {
 impl HttpBudget {
     /// The whole budget of a run.
     pub(crate) fn new(limits: &Limits) -> Self {
-        Self { bytes_left: AtomicU64::new(limits.http_bytes_max), requests_left: AtomicU64::new(limits.http_requests_max) }
+        Self {
+            bytes_left: AtomicU64::new(limits.http_bytes_max),
+            requests_left: AtomicU64::new(limits.http_requests_max),
+        }
     }
 
     pub(super) fn take_bytes(&self, bytes: u64) -> Result<()> {
-        take(&self.bytes_left, bytes)
-            .map_err(|()| Error::limit("http-bytes", "the bytes that this run may send and receive over HTTP are used up"))
+        take(&self.bytes_left, bytes).map_err(|()| {
+            Error::limit("http-bytes", "the bytes that this run may send and receive over HTTP are used up")
+        })
     }
 
     pub(super) fn take_request(&self) -> Result<()> {

@@ -40,10 +40,10 @@ mod send;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use midplane_core::Result;
 use midplane_core::gate::Rights;
 use midplane_core::permission::{Grants, Permissions};
 use midplane_core::redact::Redactor;
-use midplane_core::{Error, Result};
 use midplane_engine::ports::{Http, HttpBody, HttpRequest, HttpResponse, SignedRequest};
 
 pub(crate) use self::budget::HttpBudget;
@@ -86,12 +86,7 @@ impl Http for Egress {
 
     async fn presign(&self, request: HttpRequest, _expires_s: u32) -> Result<SignedRequest> {
         let request = request::Checked::new(request, &self.call.limits)?;
-        let allowed = self.gate(&request.credential())?;
-        Err(match allowed.credential {
-            Some(rule) => Error::unsupported("presign", format!("the credential `{}` cannot sign a request ahead", rule.name))
-                .hint("bearer, header, basic and query credentials only work while the host sends"),
-            None => Error::unsupported("presign", "no credential applies to this request, so nothing can sign it"),
-        })
+        Err(self.unsigned(&request))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a guest may write into a request. A bad one is refused here, before anything is asked or sent.
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::Method;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use midplane_core::endpoint::Target;
 use midplane_core::gate;
 use midplane_core::limits::Limits;
@@ -73,22 +73,23 @@ fn headers(list: &[(String, String)]) -> Result<HeaderMap> {
             format!("a request has at most {HEADERS_MAX} headers of {HEADERS_BYTES_MAX} bytes together"),
         ));
     }
-    let mut headers = HeaderMap::with_capacity(list.len());
+    let mut kept = Vec::with_capacity(list.len());
     let mut steering: Vec<HeaderName> = Vec::new();
     for (name, value) in list {
         let wrong = |what: &str| Error::invalid("header", format!("the header `{}` has {what}", shown(name, 80)));
-        let value = HeaderValue::from_bytes(value.as_bytes())
-            .map_err(|_| wrong("a value with control characters"))?;
+        let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| wrong("a value with control characters"))?;
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong("a name that cannot be sent"))?;
         if name == http::header::CONNECTION {
             // It names further headers that end at the next server.
             steering.extend(value.to_str().unwrap_or_default().split(',').filter_map(|name| name.trim().parse().ok()));
         } else if !is_hosts(&name) {
-            headers.append(name, value);
+            kept.push((name, value));
         }
     }
-    for name in steering {
-        headers.remove(name);
+    kept.retain(|(name, _)| !steering.contains(name));
+    let mut headers = HeaderMap::with_capacity(kept.len());
+    for (name, value) in kept {
+        headers.append(name, value);
     }
     Ok(headers)
 }
@@ -100,12 +101,26 @@ fn is_hosts(name: &HeaderName) -> bool {
         || is_credential(name)
         || name.starts_with("x-forwarded-")
         || [
-            "host", "content-length", "expect",
+            "host",
+            "content-length",
+            "expect",
             // Who a request comes from is not for the guest to say.
-            "forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "x-original-forwarded-for",
-            "true-client-ip", "cf-connecting-ip", "fastly-client-ip", "client-ip",
+            "forwarded",
+            "via",
+            "x-real-ip",
+            "x-client-ip",
+            "x-cluster-client-ip",
+            "x-original-forwarded-for",
+            "true-client-ip",
+            "cf-connecting-ip",
+            "fastly-client-ip",
+            "client-ip",
             // Servers behind some proxies take the path from these: it would not be the one that was granted.
-            "x-original-url", "x-rewrite-url", "x-http-method", "x-http-method-override", "x-method-override",
+            "x-original-url",
+            "x-rewrite-url",
+            "x-http-method",
+            "x-http-method-override",
+            "x-method-override",
         ]
         .contains(&name)
 }
@@ -113,8 +128,16 @@ fn is_hosts(name: &HeaderName) -> bool {
 /// Whether a header belongs to one connection.
 pub(super) fn is_hop_by_hop(name: &str) -> bool {
     [
-        "connection", "http2-settings", "keep-alive", "proxy-authenticate", "proxy-connection", "te", "trailer", "trailers",
-        "transfer-encoding", "upgrade",
+        "connection",
+        "http2-settings",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "trailers",
+        "transfer-encoding",
+        "upgrade",
     ]
     .contains(&name)
 }
@@ -123,11 +146,32 @@ pub(super) fn is_hop_by_hop(name: &str) -> bool {
 /// what it sends here is a mistake or a try.
 pub(super) fn is_credential(name: &str) -> bool {
     [
-        "authorization", "proxy-authorization", "cookie", "cookie2", "x-api-key", "api-key", "apikey", "x-apikey",
-        "x-goog-api-key", "x-goog-iam-authorization-token", "x-amz-security-token", "x-auth-token", "x-auth-key",
-        "x-auth-email", "x-access-token", "x-vault-token", "private-token", "job-token", "deploy-token", "x-gitlab-token",
-        "x-functions-key", "ocp-apim-subscription-key", "x-ms-authorization-auxiliary", "x-authorization",
-        "x-forwarded-authorization", "x-forwarded-access-token",
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "cookie2",
+        "x-api-key",
+        "api-key",
+        "apikey",
+        "x-apikey",
+        "x-goog-api-key",
+        "x-goog-iam-authorization-token",
+        "x-amz-security-token",
+        "x-auth-token",
+        "x-auth-key",
+        "x-auth-email",
+        "x-access-token",
+        "x-vault-token",
+        "private-token",
+        "job-token",
+        "deploy-token",
+        "x-gitlab-token",
+        "x-functions-key",
+        "ocp-apim-subscription-key",
+        "x-ms-authorization-auxiliary",
+        "x-authorization",
+        "x-forwarded-authorization",
+        "x-forwarded-access-token",
     ]
     .contains(&name)
 }
@@ -138,7 +182,8 @@ mod tests {
 
     fn checked(method: &str, url: &str, headers: &[(&str, &str)]) -> Result<Checked> {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let request = HttpRequest { method: method.to_owned(), url: url.to_owned(), headers, credential: None, timeout_ms: None };
+        let request =
+            HttpRequest { method: method.to_owned(), url: url.to_owned(), headers, credential: None, timeout_ms: None };
         Checked::new(request, &Limits::default())
     }
 
@@ -186,18 +231,39 @@ mod tests {
             "GET",
             "https://h/",
             &[
-                ("Authorization", "Bearer x"), ("X-API-Key", "x"), ("Cookie", "x"), ("Proxy-Authorization", "x"),
-                ("Api-Key", "x"), ("X-Goog-Api-Key", "x"), ("Host", "evil"), ("Content-Length", "5"),
-                ("Transfer-Encoding", "chunked"), ("Connection", "close, X-Secret-Hop"), ("X-Secret-Hop", "x"),
-                ("Keep-Alive", "x"), ("TE", "trailers"), ("Trailer", "x"), ("Upgrade", "h2c"), ("Expect", "100-continue"),
-                ("X-Forwarded-For", "1.2.3.4"), ("X-Forwarded-Host", "x"), ("Forwarded", "x"), ("Via", "x"),
-                ("X-Real-IP", "x"), ("X-Original-URL", "/admin"), ("X-HTTP-Method-Override", "DELETE"),
-                ("Content-Type", "text/plain"), ("Accept", "a"), ("Accept", "b"), ("anthropic-version", "2023-06-01"),
+                ("Authorization", "Bearer x"),
+                ("X-API-Key", "x"),
+                ("Cookie", "x"),
+                ("Proxy-Authorization", "x"),
+                ("Api-Key", "x"),
+                ("X-Goog-Api-Key", "x"),
+                ("Host", "evil"),
+                ("Content-Length", "5"),
+                ("Transfer-Encoding", "chunked"),
+                ("Connection", "close, X-Secret-Hop"),
+                ("X-Secret-Hop", "x"),
+                ("Keep-Alive", "x"),
+                ("TE", "trailers"),
+                ("Trailer", "x"),
+                ("Upgrade", "h2c"),
+                ("Expect", "100-continue"),
+                ("X-Forwarded-For", "1.2.3.4"),
+                ("X-Forwarded-Host", "x"),
+                ("Forwarded", "x"),
+                ("Via", "x"),
+                ("X-Real-IP", "x"),
+                ("X-Original-URL", "/admin"),
+                ("X-HTTP-Method-Override", "DELETE"),
+                ("Content-Type", "text/plain"),
+                ("Accept", "a"),
+                ("Accept", "b"),
+                ("anthropic-version", "2023-06-01"),
             ],
         )
         .unwrap()
         .headers;
-        let kept: Vec<String> = kept.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        let kept: Vec<String> =
+            kept.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         assert_eq!(kept, ["content-type: text/plain", "accept: a", "accept: b", "anthropic-version: 2023-06-01"]);
     }
 

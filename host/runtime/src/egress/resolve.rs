@@ -40,8 +40,11 @@ impl Egress {
             Some(ip) => vec![ip],
             None => {
                 let name = target.host().to_string();
-                let unresolved = |why: &str| Error::unavailable("resolve", format!("`{}` cannot be resolved: {why}", shown(&name, 260)));
-                let found = self.resolver.resolve(&name).await.map_err(|error| unresolved(&shown(&error.to_string(), 200)))?;
+                let unresolved = |why: &str| {
+                    Error::unavailable("resolve", format!("`{}` cannot be resolved: {why}", shown(&name, 260)))
+                };
+                let found =
+                    self.resolver.resolve(&name).await.map_err(|error| unresolved(&shown(&error.to_string(), 200)))?;
                 if found.is_empty() {
                     return Err(unresolved("it has no address"));
                 }

@@ -149,7 +149,10 @@ impl HttpResponse for Response {
 /// credential by its name are left out.
 fn shown_headers(headers: &HeaderMap, redactor: &Redactor, own_header: Option<&str>) -> Vec<(String, String)> {
     let hidden = |name: &str| {
-        is_hop_by_hop(name) || is_credential(name) || matches!(name, "set-cookie" | "set-cookie2") || own_header == Some(name)
+        is_hop_by_hop(name)
+            || is_credential(name)
+            || matches!(name, "set-cookie" | "set-cookie2")
+            || own_header == Some(name)
     };
     headers
         .iter()
@@ -174,10 +177,12 @@ impl Pieces {
     /// The next bytes; none at the end of a complete body.
     async fn next(&mut self) -> Result<Option<Bytes>> {
         let next = self.piece().await;
-        next.map_err(|mut error| {
-            self.redactor.error(&mut error);
-            if self.watch.changing { uncertain(error) } else { error }
-        })
+        next.map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, mut error: Error) -> Error {
+        self.redactor.error(&mut error);
+        if self.watch.changing { uncertain(error) } else { error }
     }
 
     async fn piece(&mut self) -> Result<Option<Bytes>> {
@@ -188,7 +193,8 @@ impl Pieces {
                 Error::unavailable("body-idle", format!("nothing of the body of `{place}` came for {idle_ms} ms"))
             })?;
             let Some(frame) = frame else { return Ok(None) };
-            let frame = frame.map_err(|_| Error::unavailable("body-truncated", format!("the body of `{place}` broke off")))?;
+            let frame =
+                frame.map_err(|_| Error::unavailable("body-truncated", format!("the body of `{place}` broke off")))?;
             // Trailers are not for plugins.
             if let Ok(bytes) = frame.into_data()
                 && bytes.has_remaining()
@@ -217,5 +223,9 @@ impl Source for Rest {
             Some(end) => end.clone().map(|()| None),
             None => self.pieces.next().await,
         }
+    }
+
+    fn refused(&self, error: Error) -> Error {
+        self.pieces.failed(error)
     }
 }

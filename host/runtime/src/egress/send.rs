@@ -13,9 +13,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use midplane_core::endpoint::Target;
-use midplane_core::gate::{Allowed, Denial, Request, check};
+use midplane_core::gate::{Allowed, Denial, check};
 use midplane_core::manifest::{ANONYMOUS, Credential};
-use midplane_core::redact::Redactor;
 use midplane_core::text::shown;
 use midplane_core::{Error, ErrorKind, Result};
 use midplane_engine::ports::{Blob, HttpBody, HttpRequest};
@@ -51,10 +50,19 @@ impl Egress {
             let response = self.hop(&request, body.take().unwrap_or(HttpBody::Empty), deadline).await?;
             let Some(location) = redirection(&request.method, &response) else { return Ok(response) };
             if redirects_left == 0 {
-                return Err(self.clean(Error::unavailable("broken", format!("`{}` redirects too often", request.target))));
+                return Err(
+                    self.clean(Error::unavailable("broken", format!("`{}` redirects too often", request.target)))
+                );
             }
             redirects_left -= 1;
-            let next = self.redirected(&request.target, location).map_err(|error| self.clean(error))?;
+            let next = match self.redirected(&request.target, location) {
+                Ok(next) => next,
+                Err(error) => {
+                    let error = self.clean(error);
+                    self.note(&request).end(Some(&error));
+                    return Err(error);
+                }
+            };
             if origin(&next) != origin(&request.target) && request.named.as_deref() != Some(ANONYMOUS) {
                 // What was named for one server says nothing about another, where the gate chooses anew.
                 request.named = None;
@@ -63,14 +71,38 @@ impl Egress {
         }
     }
 
-    /// What the gate says of something, as an error that a guest may see.
-    pub(super) fn gate(&self, wanted: &Request<'_>) -> Result<Allowed<'_>> {
-        check(&self.rights(), wanted).map_err(|denial| self.clean(denial.into()))
+    /// Why the request cannot be signed instead of being sent: it is not allowed, or no rule of this line can sign.
+    pub(super) fn unsigned(&self, request: &Checked) -> Error {
+        let mut note = self.note(request);
+        let error = match check(&self.rights(), &request.credential()) {
+            Err(denial) => note.denied(denial),
+            Ok(Allowed { credential: Some(rule), .. }) => {
+                Error::unsupported("presign", format!("the credential `{}` cannot sign a request ahead", rule.name))
+                    .hint("bearer, header, basic and query credentials only work while the host sends")
+            }
+            Ok(_) => Error::unsupported("presign", "no credential applies to this request, so nothing can sign it"),
+        };
+        let error = self.clean(error);
+        note.end(Some(&error));
+        error
+    }
+
+    pub(super) fn note(&self, request: &Checked) -> Note<'_> {
+        let target = format!("{} {}", request.method, request.target);
+        let target = self.redactor.text(&target).into_owned();
+        Note {
+            call: &self.call,
+            target,
+            grants: Vec::new(),
+            begun: std::time::Instant::now(),
+            size_bytes: 0,
+            ended: false,
+        }
     }
 
     /// One request to one server, with its audit.
     async fn hop(&self, request: &Checked, body: HttpBody, deadline: Instant) -> Result<Response> {
-        let mut note = Note::new(&self.call, request, &self.redactor);
+        let mut note = self.note(request);
         let left = AtomicBool::new(false);
         let answer = timeout_at(deadline, self.exchange(request, body, &left, &mut note)).await;
         let answer = answer.unwrap_or_else(|_| {
@@ -85,7 +117,13 @@ impl Egress {
         answer
     }
 
-    async fn exchange(&self, request: &Checked, body: HttpBody, left: &AtomicBool, note: &mut Note<'_>) -> Result<Response> {
+    async fn exchange(
+        &self,
+        request: &Checked,
+        body: HttpBody,
+        left: &AtomicBool,
+        note: &mut Note<'_>,
+    ) -> Result<Response> {
         let allowed = check(&self.rights(), &request.credential()).map_err(|denial| note.denied(denial))?;
         note.allowed(&allowed);
         self.budget.take_request()?;
@@ -94,14 +132,17 @@ impl Egress {
             HttpBody::Empty => SendBody::Bytes(Bytes::new()),
             HttpBody::Bytes(bytes) => SendBody::Bytes(self.fill(request, bytes, note).await?.into()),
             // Known at once, or when all of it is there: a body of unknown length is refused by too many servers.
-            HttpBody::Blob(blob) => SendBody::Blob(BlobBody { left: blob.size().await?, offset: 0, blob, reading: None }),
+            HttpBody::Blob(blob) => {
+                SendBody::Blob(BlobBody { left: blob.size().await?, offset: 0, blob, reading: None })
+            }
         };
         let message = self.message(request, allowed.credential, body).await?;
         let size = message.body().size() + head_bytes(message.headers()) + request.target.url().as_str().len() as u64;
         self.budget.take_bytes(size)?;
         let io = connect(&request.target, &addresses, &self.tls).await?;
         let target = &request.target;
-        let broken = |why: &str| Error::unavailable("broken", format!("`{target}` gave no answer: {}", shown(why, 200)));
+        let broken =
+            |why: &str| Error::unavailable("broken", format!("`{target}` gave no answer: {}", shown(why, 200)));
         let (mut sender, connection) = http1::Builder::new()
             .max_headers(HEADERS_MAX)
             .max_buf_size(HEAD_BYTES_MAX)
@@ -125,6 +166,10 @@ impl Egress {
             }
         })?;
         let size = head_bytes(answer.headers());
+        // The connection stops reading a little later than this.
+        if size > HEAD_BYTES_MAX as u64 {
+            return Err(broken("the head of its answer is too large"));
+        }
         self.budget.take_bytes(size)?;
         note.size_bytes += size;
         let watch = Watch {
@@ -138,14 +183,20 @@ impl Egress {
     }
 
     /// What is written to the connection.
-    async fn message(&self, request: &Checked, rule: Option<&Credential>, body: SendBody) -> Result<http::Request<SendBody>> {
+    async fn message(
+        &self,
+        request: &Checked,
+        rule: Option<&Credential>,
+        body: SendBody,
+    ) -> Result<http::Request<SendBody>> {
         let mut url = request.target.url().clone();
         let mut headers = request.headers.clone();
         if let Some(rule) = rule {
             let value = self.secret(&rule.secret).await?;
             auth::apply(rule, &value, &mut url, &mut headers)?;
         }
-        let unusable = |what: &str| Error::invalid("url", format!("`{}` has {what} that cannot be sent", request.target));
+        let unusable =
+            |what: &str| Error::invalid("url", format!("`{}` has {what} that cannot be sent", request.target));
         let host = url.host_str().unwrap_or_default();
         let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         headers.insert(HOST, HeaderValue::from_str(&host).map_err(|_| unusable("a host"))?);
@@ -166,14 +217,16 @@ impl Egress {
 
     /// Where a redirect leads, if it may be followed at all.
     fn redirected(&self, from: &Target, location: &HeaderValue) -> Result<Target> {
-        let bad = |why: &str| Error::unavailable("broken", format!("`{from}` redirects to where nothing can be: {why}"));
+        let bad =
+            |why: &str| Error::unavailable("broken", format!("`{from}` redirects to where nothing can be: {why}"));
         let location = location.to_str().map_err(|_| bad("it is no text"))?;
         let to = from.redirect(location).map_err(|error| bad(&error.message))?;
         if from.url().scheme() == "https" && to.url().scheme() != "https" {
             return Err(Error::denied("address-refused", format!("`{from}` redirects to `{to}`, away from TLS")));
         }
         // A server that writes the credential of a query into its redirect would pass it on to another.
-        if origin(from) != origin(&to) && matches!(self.redactor.bytes(location.as_bytes()), std::borrow::Cow::Owned(_)) {
+        if origin(from) != origin(&to) && matches!(self.redactor.bytes(location.as_bytes()), std::borrow::Cow::Owned(_))
+        {
             return Err(Error::denied("credential", format!("`{from}` redirects to `{to}` with a secret in the URL")));
         }
         Ok(to)
@@ -202,7 +255,8 @@ fn head_bytes(headers: &HeaderMap) -> u64 {
 
 /// The place that an answer sends a request to, where it may be followed.
 fn redirection<'r>(method: &Method, response: &'r Response) -> Option<&'r HeaderValue> {
-    let follows = [Method::GET, Method::HEAD].contains(method) && matches!(response.code(), 301 | 302 | 303 | 307 | 308);
+    let follows =
+        [Method::GET, Method::HEAD].contains(method) && matches!(response.code(), 301 | 302 | 303 | 307 | 308);
     response.raw_header(&LOCATION).filter(|_| follows)
 }
 
@@ -217,16 +271,10 @@ pub(super) struct Note<'a> {
     grants: Vec<String>,
     begun: std::time::Instant,
     size_bytes: u64,
-    outcome: &'a str,
+    ended: bool,
 }
 
-impl<'a> Note<'a> {
-    pub(super) fn new(call: &'a Call, request: &Checked, redactor: &Redactor) -> Self {
-        let target = format!("{} {}", request.method, request.target);
-        let target = redactor.text(&target).into_owned();
-        Self { call, target, grants: Vec::new(), begun: std::time::Instant::now(), size_bytes: 0, outcome: "cancelled" }
-    }
-
+impl Note<'_> {
     /// Adds what something rested on.
     pub(super) fn allowed(&mut self, by: &Allowed<'_>) {
         for grant in &by.grants {
@@ -250,10 +298,10 @@ impl<'a> Note<'a> {
             Some(error) => error.code.clone().into_owned(),
         };
         self.write(outcome);
-        self.outcome = "";
     }
 
     fn write(&mut self, outcome: String) {
+        self.ended = true;
         self.call.sink.audit(Audit {
             act: "http",
             target: std::mem::take(&mut self.target),
@@ -267,8 +315,8 @@ impl<'a> Note<'a> {
 
 impl Drop for Note<'_> {
     fn drop(&mut self) {
-        if !self.outcome.is_empty() {
-            self.write(self.outcome.to_owned());
+        if !self.ended {
+            self.write("cancelled".to_owned());
         }
     }
 }
@@ -322,7 +370,8 @@ impl BlobBody {
         if self.left == 0 {
             return Poll::Ready(None);
         }
-        let (offset, piece) = (self.offset, usize::try_from(self.left).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES)));
+        let (offset, piece) =
+            (self.offset, usize::try_from(self.left).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES)));
         let reading = self.reading.get_or_insert_with(|| {
             let blob = Arc::clone(&self.blob);
             Box::pin(async move { blob.read(offset, piece).await })
@@ -331,7 +380,9 @@ impl BlobBody {
         self.reading = None;
         Poll::Ready(Some(match result {
             // Fewer bytes than the head announced: the other side must not take it for a whole body.
-            Ok(bytes) if bytes.is_empty() => Err(Error::unavailable("broken", "the blob that was being sent is shorter than its size")),
+            Ok(bytes) if bytes.is_empty() => {
+                Err(Error::unavailable("broken", "the blob that was being sent is shorter than its size"))
+            }
             Ok(bytes) => {
                 self.offset += bytes.len() as u64;
                 self.left -= bytes.len() as u64; // at most as much as was asked for

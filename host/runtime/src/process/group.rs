@@ -66,7 +66,9 @@ impl Group {
             io::ErrorKind::NotFound => {
                 Error::not_found("program", format!("`{name}` cannot be started: it or its interpreter does not exist"))
             }
-            io::ErrorKind::ArgumentListTooLong => Error::invalid("command", format!("`{name}`: its arguments are too long")),
+            io::ErrorKind::ArgumentListTooLong => {
+                Error::invalid("command", format!("`{name}`: its arguments are too long"))
+            }
             _ => Error::unavailable("spawn", format!("`{name}` cannot be started: {error}")),
         };
         let mut child = Command::new(&launch.program)
@@ -95,7 +97,8 @@ impl Group {
             (Some(leader), Some(Ok(_)), Ok(pipes)) => (leader, pipes),
             (leader, _, pipes) => {
                 leader.map(|leader| rustix::process::kill_process_group(leader, Signal::KILL));
-                let why = pipes.err().map_or_else(|| "no thread is left to watch it".to_owned(), |error| error.to_string());
+                let why =
+                    pipes.err().map_or_else(|| "no thread is left to watch it".to_owned(), |error| error.to_string());
                 return Err(Error::unavailable("spawn", format!("`{name}` cannot be started: {why}")));
             }
         };
@@ -194,7 +197,10 @@ pub(crate) fn find_program(name: &str) -> Result<PathBuf> {
         Some(PathBuf::from(name)).filter(|path| path.is_absolute() && runnable(path))
     } else {
         // Relative entries are skipped: they would look into a folder that a model can write.
-        std::env::split_paths(&host_path()).filter(|folder| folder.is_absolute()).map(|folder| folder.join(name)).find(|path| runnable(path))
+        std::env::split_paths(&host_path())
+            .filter(|folder| folder.is_absolute())
+            .map(|folder| folder.join(name))
+            .find(|path| runnable(path))
     };
     found.ok_or_else(|| {
         Error::not_found("program", format!("the program `{}` is not installed", shown(name, 200)))

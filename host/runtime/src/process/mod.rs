@@ -26,7 +26,7 @@ use async_trait::async_trait;
 use midplane_core::gate::Request;
 use midplane_core::redact::Redactor;
 use midplane_core::text::shown;
-use midplane_core::{Error, Result};
+use midplane_core::{Error, ErrorKind, Result};
 use midplane_engine::ports::{Child, Command, Exit, Output, Process, StopMode};
 use rustix::process::Signal;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -114,7 +114,10 @@ impl Processes {
             };
         }
         if relative.is_some_and(|relative| relative != ".") {
-            return Err(Error::invalid("cwd", "this call has no workspace, so a program cannot work in a folder of it"));
+            return Err(Error::invalid(
+                "cwd",
+                "this call has no workspace, so a program cannot work in a folder of it",
+            ));
         }
         if let Some(scratch) = self.scratch.get() {
             return Ok(scratch.path().to_owned());
@@ -134,13 +137,17 @@ impl Process for Processes {
         let began = Instant::now();
         // Only the program: arguments may hold what an audit must not show.
         let target = shown(command.argv.first().map_or("", String::as_str), 200);
-        let grant = self.reach.rights.check(&Request::Command { argv: &command.argv });
-        let grant = match grant {
-            Ok(allowed) => grants_text(&allowed),
+        let argv = command.argv.clone();
+        let result = self.start(command).await;
+        let outcome = match &result {
+            Ok(_) => "ok".to_owned(),
+            Err(error) if error.kind == ErrorKind::Denied => "denied".to_owned(),
+            Err(error) => error.code.clone().into_owned(),
+        };
+        let grant = match self.reach.rights.check(&Request::Command { argv: &argv }) {
+            Ok(allowed) => grants_text(&allowed).filter(|_| result.is_ok()),
             Err(denial) => denial.grant().map(ToString::to_string),
         };
-        let result = self.start(command).await;
-        let outcome = result.as_ref().err().map_or_else(|| "ok".to_owned(), |error| error.code.clone().into_owned());
         let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.reach.call.sink.audit(Audit { act: "command", target, outcome, grant, duration_ms, size_bytes: 0 });
         Ok(Box::new(result?))
@@ -168,7 +175,14 @@ impl Reach {
                     Err(denial) => ("denied", denial.grant().map(ToString::to_string)),
                 };
                 let target = format!("{} {}", shown(program, 200), shown(name, 100)).trim_end().to_owned();
-                self.call.sink.audit(Audit { act, target, outcome: outcome.to_owned(), grant, duration_ms: 0, size_bytes: 0 });
+                self.call.sink.audit(Audit {
+                    act,
+                    target,
+                    outcome: outcome.to_owned(),
+                    grant,
+                    duration_ms: 0,
+                    size_bytes: 0,
+                });
                 result.map(|_| ()).map_err(Error::from)
             }
         }

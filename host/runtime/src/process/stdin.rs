@@ -47,7 +47,11 @@ impl Stdin {
             return Err(Error::conflict("stdin-closed", "the standard input of the program is closed"));
         }
         if data.len() > self.bytes_max.saturating_sub(state.bytes) {
-            let message = format!("the queue of {} bytes for the program's standard input has no room for {}", self.bytes_max, data.len());
+            let message = format!(
+                "the queue of {} bytes for the program's standard input has no room for {}",
+                self.bytes_max,
+                data.len()
+            );
             return Err(Error::limit("stdin-full", message).hint("read the program's output, then try again"));
         }
         state.bytes += data.len();

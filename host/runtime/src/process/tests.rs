@@ -32,7 +32,12 @@ fn rig(limits: Limits, grants: &[&str]) -> Rig {
 const ALL: &[&str] = &["command:sh", "command:env", "command:cat", "env:PLAIN", "secret:KEY"];
 
 fn command(argv: &[&str]) -> Command {
-    Command { argv: argv.iter().map(|word| (*word).to_owned()).collect(), cwd: None, env: Vec::new(), secret_env: Vec::new() }
+    Command {
+        argv: argv.iter().map(|word| (*word).to_owned()).collect(),
+        cwd: None,
+        env: Vec::new(),
+        secret_env: Vec::new(),
+    }
 }
 
 fn sh(script: &str) -> Command {
@@ -112,7 +117,8 @@ async fn a_full_queue_takes_all_or_none() {
     let limits = Limits { child_stdin_bytes_max: 1 << 20, ..Limits::default() };
     let rig = rig(limits, ALL);
     // It reads nothing before it is told to go on, by a signal.
-    let mut child = rig.processes.start(sh("trap 'exec wc -c' INT; echo ready; while :; do sleep 0.01; done")).await.unwrap();
+    let mut child =
+        rig.processes.start(sh("trap 'exec wc -c' INT; echo ready; while :; do sleep 0.01; done")).await.unwrap();
     assert_eq!(stdout_bytes(&mut child, 6).await, b"ready\n");
     assert_eq!(child.write(vec![b'x'; (1 << 20) + 1]).unwrap_err().code, "stdin-full");
     let mut sent = 0;
@@ -185,7 +191,8 @@ async fn all_that_was_written_is_given_before_the_end() {
 #[tokio::test]
 async fn waiting_can_be_given_up_at_any_time() {
     let rig = rig(Limits::default(), ALL);
-    let mut child = rig.processes.start(sh("for i in 1 2 3 4 5 6 7 8 9; do printf 0123456789; sleep 0.005; done")).await.unwrap();
+    let mut child =
+        rig.processes.start(sh("for i in 1 2 3 4 5 6 7 8 9; do printf 0123456789; sleep 0.005; done")).await.unwrap();
     let mut seen = Vec::new();
     loop {
         tokio::select! {
@@ -278,7 +285,13 @@ async fn starts_that_are_refused() {
     ];
     let mut shown = Vec::new();
     for command in cases {
-        let what = format!("{:?}", Command { argv: command.argv.iter().map(|word| word.chars().take(20).collect()).take(4).collect(), ..command.clone() });
+        let what = format!(
+            "{:?}",
+            Command {
+                argv: command.argv.iter().map(|word| word.chars().take(20).collect()).take(4).collect(),
+                ..command.clone()
+            }
+        );
         let error = rig.processes.spawn(command).await.err().unwrap();
         let hint = error.hint.as_deref().unwrap_or("-");
         shown.push(format!("{what}\n  {} {}: {}\n  hint: {hint}", error.kind, error.code, error.message));
@@ -328,7 +341,11 @@ async fn only_so_many_at_once() {
 async fn dropping_the_handle_ends_the_whole_group() {
     let rig = rig(Limits::default(), ALL);
     // One that ignores what can be ignored, with children of its own.
-    let mut child = rig.processes.start(sh("trap '' INT TERM HUP; sleep 1000 & (sleep 1000 & sleep 1000) & echo up; wait; sleep 1000")).await.unwrap();
+    let mut child = rig
+        .processes
+        .start(sh("trap '' INT TERM HUP; sleep 1000 & (sleep 1000 & sleep 1000) & echo up; wait; sleep 1000"))
+        .await
+        .unwrap();
     assert_eq!(stdout_bytes(&mut child, 3).await, b"up\n");
     child.stop(StopMode::Terminate).unwrap();
     let group = child.group.id();
@@ -346,7 +363,8 @@ async fn dropping_the_handle_ends_the_whole_group() {
 async fn stop_reaches_the_program() {
     let rig = rig(Limits::default(), ALL);
     for (how, want) in [(StopMode::Interrupt, "int"), (StopMode::Terminate, "term")] {
-        let script = "trap 'echo int; exit 3' INT; trap 'echo term; exit 3' TERM; echo up; while :; do sleep 0.01; done";
+        let script =
+            "trap 'echo int; exit 3' INT; trap 'echo term; exit 3' TERM; echo up; while :; do sleep 0.01; done";
         let mut child = rig.processes.start(sh(script)).await.unwrap();
         assert_eq!(stdout_bytes(&mut child, 3).await, b"up\n");
         child.stop(how).unwrap();

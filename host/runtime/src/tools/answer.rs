@@ -101,6 +101,18 @@ pub(super) fn json_cut(text: &str, bytes_max: usize) -> &str {
     text
 }
 
+/// The longest end whose JSON form has at most `bytes_max` bytes.
+pub(super) fn json_cut_front(text: &str, bytes_max: usize) -> &str {
+    let mut bytes = 0;
+    for (at, c) in text.char_indices().rev() {
+        bytes += json_char_bytes(c);
+        if bytes > bytes_max {
+            return &text[at + c.len_utf8()..];
+        }
+    }
+    text
+}
+
 fn json_char_bytes(c: char) -> usize {
     match c {
         '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
@@ -117,7 +129,7 @@ pub(super) struct Budget {
 impl Budget {
     /// Room for items, with some set aside for what stands around them and for replaced secrets.
     pub(super) fn new(answer_bytes_max: usize) -> Self {
-        Self { left: answer_bytes_max - answer_bytes_max / 16 }
+        Self { left: (answer_bytes_max - answer_bytes_max / 16).saturating_sub(256) }
     }
 
     /// Whether there was room for so many bytes more.
@@ -147,6 +159,10 @@ mod tests {
             prop_assert!(text.starts_with(cut) && form(cut) <= bytes_max);
             let next = text[cut.len()..].chars().next();
             prop_assert!(next.is_none_or(|next| form(cut) + json_char_bytes(next) > bytes_max));
+            let end = json_cut_front(&text, bytes_max);
+            prop_assert!(text.ends_with(end) && form(end) <= bytes_max);
+            let before = text[..text.len() - end.len()].chars().next_back();
+            prop_assert!(before.is_none_or(|before| form(end) + json_char_bytes(before) > bytes_max));
         }
     }
 }

@@ -56,7 +56,8 @@ pub(super) async fn call_all(host: &HostTools, calls: Vec<ToolCall>) -> Result<V
     let prepared: Vec<Prepared> = calls.into_iter().map(|call| Prepared::new(host, call)).collect();
     // Room for all of them in one batch, each within the bound of an event, with something left for the other fields.
     let arguments_bytes_max = (limits.batch_bytes_max / (count + 1)).min(limits.event_bytes_max / 2);
-    let requests = prepared.iter().map(|call| call.request(host, usize::try_from(arguments_bytes_max).unwrap_or(usize::MAX)));
+    let requests =
+        prepared.iter().map(|call| call.request(host, usize::try_from(arguments_bytes_max).unwrap_or(usize::MAX)));
     host.call.sink.events(requests.collect()).await?;
 
     let mut answers = Vec::with_capacity(prepared.len());
@@ -119,9 +120,9 @@ impl Prepared {
         let (plan, grant) = match host.allowed(&name) {
             Err(refused) => (Err(refused.error), refused.grant),
             Ok((tool, grant)) => {
-                let object = parsed.clone().map_err(|why| {
-                    Error::invalid("arguments", format!("the arguments are not a JSON object: {why}"))
-                });
+                let object = parsed
+                    .clone()
+                    .map_err(|why| Error::invalid("arguments", format!("the arguments are not a JSON object: {why}")));
                 (object.and_then(|object| tool.check(object)).map(|checked| (tool, checked)), grant)
             }
         };

@@ -10,6 +10,7 @@ use cap_tempfile::TempFile;
 use midplane_core::limits::Limits;
 use midplane_core::redact::Redactor;
 use midplane_core::{Error, Result};
+use rustix::fs::{Mode, OFlags};
 
 use crate::workspace::{RelPath, Workspace, read_file, regular};
 
@@ -44,6 +45,16 @@ pub(crate) struct FileChange {
     pub(crate) change: Change,
 }
 
+impl Entry {
+    fn changes(&self) -> Vec<FileChange> {
+        let one = |path: &str, change| FileChange { path: path.to_owned(), change };
+        match self {
+            Self::Changed(change) => vec![change.clone()],
+            Self::MovedFolder { from, to } => vec![one(from, Change::Deleted), one(to, Change::Created)],
+        }
+    }
+}
+
 /// The workspace as file tools see it.
 pub(super) struct Files {
     workspace: Arc<Workspace>,
@@ -58,9 +69,19 @@ pub(super) struct Files {
 
 #[derive(Default)]
 struct Journal {
-    changes: Vec<FileChange>,
+    entries: Vec<Entry>,
     /// How many of them the events have told.
     told: usize,
+}
+
+/// One act of a tool.
+enum Entry {
+    Changed(FileChange),
+    /// A folder has another name, and with it all that is in it.
+    MovedFolder {
+        from: String,
+        to: String,
+    },
 }
 
 impl Files {
@@ -107,7 +128,11 @@ impl Files {
     /// nobody may write is left alone, as an editor would.
     pub(super) fn write(&self, path: &RelPath, content: &[u8]) -> Result<bool> {
         if content.len() as u64 > self.file_bytes_max {
-            let message = format!("`{path}` would have {} bytes, more than the {} that a tool handles", content.len(), self.file_bytes_max);
+            let message = format!(
+                "`{path}` would have {} bytes, more than the {} that a tool handles",
+                content.len(),
+                self.file_bytes_max
+            );
             return Err(Error::limit("file-size", message));
         }
         let failed = |error: std::io::Error| path.failed(&error);
@@ -124,7 +149,7 @@ impl Files {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(error) => return Err(failed(error)),
         };
-        let folder = self.dir().open_dir(parent.as_str()).map_err(failed)?;
+        let folder = self.dir().open_dir(parent.as_str()).map_err(|error| parent.failed(&error))?;
         let mut file = TempFile::new(&folder).map_err(failed)?;
         file.write_all(content).map_err(failed)?;
         if let Some(old) = &old {
@@ -133,7 +158,7 @@ impl Files {
         }
         file.as_file().sync_all().map_err(failed)?;
         file.replace(name).map_err(failed)?;
-        sync_folder(&folder);
+        let _ = sync_folder(&folder);
         let change = if old.is_some() { Change::Modified } else { Change::Created };
         self.changed(real.as_str(), change);
         Ok(old.is_none())
@@ -154,33 +179,58 @@ impl Files {
         RelPath::parse(&text_of(&real))
     }
 
+    /// Makes a folder and those on the way to it, where they are missing.
+    pub(super) fn make_folder(&self, path: &RelPath) -> Result<()> {
+        self.dir().create_dir_all(path.as_str()).map_err(|error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => Error::conflict("not-a-folder", format!("`{path}` is not a folder")),
+            _ => path.failed(&error),
+        })
+    }
+
     /// Notes a change, for the events and for the list at the end of the run.
     pub(super) fn changed(&self, path: &str, change: Change) {
-        self.journal().changes.push(FileChange { path: path.to_owned(), change });
+        self.journal().entries.push(Entry::Changed(FileChange { path: path.to_owned(), change }));
+    }
+
+    /// Notes that a folder was moved.
+    pub(super) fn moved_folder(&self, from: &str, to: &str) {
+        self.journal().entries.push(Entry::MovedFolder { from: from.to_owned(), to: to.to_owned() });
     }
 
     /// The changes that were not told yet, in order.
     pub(super) fn untold(&self) -> Vec<FileChange> {
         let mut journal = self.journal();
-        let untold = journal.changes[journal.told..].to_vec();
-        journal.told = journal.changes.len();
+        let untold = journal.entries[journal.told..].iter().flat_map(Entry::changes).collect();
+        journal.told = journal.entries.len();
         untold
     }
 
     /// The changes of the run by path: what came of several changes of one file.
     pub(super) fn changes(&self) -> Vec<FileChange> {
-        let mut by_path: BTreeMap<String, Option<Change>> = BTreeMap::new();
-        for FileChange { path, change } in &self.journal().changes {
-            let before = by_path.get(path).copied().flatten();
-            let now = match (before, change) {
-                (Some(Change::Created), Change::Deleted) => None,
-                (Some(Change::Created), _) => Some(Change::Created),
-                (Some(Change::Deleted), Change::Created) => Some(Change::Modified),
-                (_, change) => Some(*change),
-            };
-            by_path.insert(path.clone(), now);
+        let mut by_path: BTreeMap<String, Change> = BTreeMap::new();
+        for entry in &self.journal().entries {
+            if let Entry::MovedFolder { from, to } = entry {
+                // What the run had made in it is now made in the other place, and nothing is deleted by that.
+                let inside = format!("{from}/");
+                let moved: Vec<String> = by_path.keys().filter(|path| path.starts_with(&inside)).cloned().collect();
+                for path in moved {
+                    let change = by_path.remove(&path);
+                    let kept = change.filter(|change| *change != Change::Deleted).map(|_| Change::Created);
+                    by_path.extend(kept.map(|change| (format!("{to}/{}", &path[inside.len()..]), change)));
+                }
+            }
+            for FileChange { path, change } in entry.changes() {
+                let before = by_path.remove(&path);
+                let now = match (before, change) {
+                    (Some(Change::Created), Change::Deleted) => None,
+                    (Some(Change::Created), _) => Some(Change::Created),
+                    (Some(Change::Deleted), Change::Created) => Some(Change::Modified),
+                    (_, change) => Some(change),
+                };
+                by_path.extend(now.map(|change| (path, change)));
+            }
         }
-        by_path.into_iter().filter_map(|(path, change)| change.map(|change| FileChange { path, change })).collect()
+        by_path.into_iter().map(|(path, change)| FileChange { path, change }).collect()
     }
 
     fn journal(&self) -> MutexGuard<'_, Journal> {
@@ -194,9 +244,10 @@ pub(super) fn text_of(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// Makes a rename durable. Not every file system can; the file itself is safe before.
-pub(super) fn sync_folder(folder: &Dir) {
-    if let Ok(folder) = folder.try_clone() {
-        let _ = folder.into_std_file().sync_all();
-    }
+/// Makes a rename durable. Not every file system can, so callers go on without; the content itself is safe before.
+pub(super) fn sync_folder(folder: &Dir) -> std::io::Result<()> {
+    // Opened once more, because the descriptor of a `Dir` is one for paths alone, which cannot be synced.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::openat(folder, ".", flags, Mode::empty())?;
+    Ok(rustix::fs::fsync(folder)?)
 }

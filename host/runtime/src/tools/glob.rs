@@ -49,7 +49,12 @@ impl FileTool for Glob {
         let matcher = Names::new(&arguments.pattern)?;
         let start = arguments.path.as_deref().map_or(Ok(RelPath::root()), RelPath::parse)?;
         let prefix = start.join("");
-        let what = Walk { hidden: matcher.hidden || names_hidden(start.as_str()), start, ignored: false, depth_max: usize::MAX };
+        let what = Walk {
+            hidden: matcher.hidden || names_hidden(start.as_str()),
+            start,
+            ignored: false,
+            depth_max: usize::MAX,
+        };
         let mut budget = Budget::new(files.answer_bytes_max);
         let mut paths: Vec<String> = Vec::new();
         let mut cut = false;
@@ -82,7 +87,8 @@ pub(super) struct Names {
 impl Names {
     /// Compiles a pattern; `*` does not match `/`.
     pub(super) fn new(pattern: &str) -> Result<Self> {
-        let bad = |why: &str| Error::invalid("pattern", format!("`{}` is not a glob pattern: {why}", shown(pattern, 200)));
+        let bad =
+            |why: &str| Error::invalid("pattern", format!("`{}` is not a glob pattern: {why}", shown(pattern, 200)));
         if pattern.len() > PATTERN_BYTES_MAX {
             return Err(bad("it has more than 4096 bytes"));
         }

@@ -101,9 +101,8 @@ impl FileTool for Grep {
                 let below = path.strip_prefix(&prefix).unwrap_or(path);
                 if of.is_file() && names.as_ref().is_none_or(|names| names.matches(below)) {
                     // A file that cannot be read must not end a search through thousands.
-                    if let Err(error) = search.file(files, &RelPath::parse(path)?) {
-                        stop.check()?;
-                        search.skipped += usize::from(error.code != "binary");
+                    if RelPath::parse(path).and_then(|path| search.file(files, &path)).is_err() {
+                        search.skipped += 1;
                     }
                 }
                 Ok(if search.hits.truncated { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -136,7 +135,11 @@ fn compile(pattern: &str, ignore_case: bool) -> Result<RegexMatcher> {
         .size_limit(REGEX_BYTES_MAX)
         .dfa_size_limit(REGEX_BYTES_MAX)
         .build(pattern)
-        .map_err(|error| bad(&error.to_string()).hint("look-around and back-references do not exist; a line end cannot be matched"))
+        // Of a long explanation with the pattern in it, the reason at its end.
+        .map_err(|error| {
+            bad(error.to_string().rsplit("error: ").next().unwrap_or_default())
+                .hint("look-around and back-references do not exist; a line end cannot be matched")
+        })
 }
 
 struct Search<'a> {
@@ -162,10 +165,12 @@ impl Search<'_> {
         let count = matches.len();
         let mut text = if count == 0 { "no line matches".to_owned() } else { text.trim_end().to_owned() };
         if truncated {
-            text.push_str(&format!("\n[cut after {count} matches; narrow the search with `path`, `glob` or the pattern]"));
+            text.push_str(&format!(
+                "\n[cut after {count} matches; narrow the search with `path`, `glob` or the pattern]"
+            ));
         }
         if self.skipped > 0 {
-            text.push_str(&format!("\n[{} files were skipped: too large or not readable]", self.skipped));
+            text.push_str(&format!("\n[files skipped as too large or not readable: {}]", self.skipped));
         }
         text.push_str(&walked.notes());
         Answer::ok(text, json!({ "matches": matches, "truncated": truncated || walked.truncated }))

@@ -58,7 +58,11 @@ impl FileTool for ListDir {
                 of if of.is_symlink() => "symlink",
                 _ => "other",
             };
-            let size = if kind == "file" { files.dir().symlink_metadata(path).map_or(0, |metadata| metadata.len()) } else { 0 };
+            let size = if kind == "file" {
+                files.dir().symlink_metadata(path).map_or(0, |metadata| metadata.len())
+            } else {
+                0
+            };
             found.push((path.clone(), kind, size));
             Ok(ControlFlow::Continue(()))
         })?;
@@ -76,10 +80,8 @@ impl FileTool for ListDir {
             text.push_str(&format!("\n[cut after {} entries; name a folder in `path` to see the rest]", lines.len()));
         }
         text.push_str(&walked.notes());
-        let entries: Vec<Value> = found
-            .iter()
-            .map(|(path, kind, size)| json!({ "path": path, "type": kind, "size_bytes": size }))
-            .collect();
+        let entries: Vec<Value> =
+            found.iter().map(|(path, kind, size)| json!({ "path": path, "type": kind, "size_bytes": size })).collect();
         Ok(Answer::ok(text, json!({ "entries": entries, "truncated": cut || walked.truncated })))
     }
 }

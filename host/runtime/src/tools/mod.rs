@@ -29,11 +29,11 @@ mod read_file;
 mod return_result;
 mod schema;
 mod shell;
+#[cfg(test)]
+mod tests;
 mod tool;
 mod walk;
 mod write_file;
-#[cfg(test)]
-mod tests;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, LazyLock};
@@ -102,9 +102,10 @@ impl HostTools {
     /// The tools of a run. `redactor` hides the live values of the whole run. `invalid` code `output-schema` where the
     /// schema is none.
     pub(crate) fn new(call: Arc<Call>, rights: Arc<Rights>, policy: ToolPolicy, redactor: Redactor) -> Result<Self> {
-        let files = policy.workspace.as_ref().map(|(workspace, _)| {
-            Arc::new(Files::new(Arc::clone(workspace), redactor.clone(), &call.limits))
-        });
+        let files = policy
+            .workspace
+            .as_ref()
+            .map(|(workspace, _)| Arc::new(Files::new(Arc::clone(workspace), redactor.clone(), &call.limits)));
         let result = match &policy.output_schema {
             Some(schema) => Some(Arc::new(ReturnResult::new(schema, call.limits.output_bytes_max)?)),
             None => None,
@@ -138,7 +139,8 @@ impl HostTools {
     fn permit(&self, tool: &dyn Tool) -> Result<Option<String>, Refused> {
         let name = tool.name();
         let policy = &self.policy;
-        let denied = |why: &str| Err(Error::denied("tool", format!("the tool `{name}` is not available: {why}")).into());
+        let denied =
+            |why: &str| Err(Error::denied("tool", format!("the tool `{name}` is not available: {why}")).into());
         let needs = tool.needs();
         // What the host itself offers for the answer is no tool in the task's sense.
         if needs != Needs::Nothing {

@@ -53,10 +53,14 @@ impl FileTool for MoveFile {
             return Err(Error::invalid("path", format!("the folder `{from}` cannot be moved into itself")));
         }
         let replaced = match dir.symlink_metadata(to.as_str()) {
-            Ok(there) if there.is_dir() => return Err(Error::conflict("exists", format!("`{to}` is a folder"))
-                .hint("`to` is the whole new path, with the name in it")),
+            Ok(there) if there.is_dir() => {
+                return Err(Error::conflict("exists", format!("`{to}` is a folder"))
+                    .hint("`to` is the whole new path, with the name in it"));
+            }
             Ok(_) if !arguments.overwrite.unwrap_or(false) => {
-                return Err(Error::conflict("exists", format!("`{to}` exists already")).hint("set `overwrite` to replace it"));
+                return Err(
+                    Error::conflict("exists", format!("`{to}` exists already")).hint("set `overwrite` to replace it")
+                );
             }
             Ok(_) if moved.is_dir() => return Err(Error::conflict("exists", format!("`{to}` is a file"))),
             Ok(_) => true,
@@ -64,7 +68,7 @@ impl FileTool for MoveFile {
             Err(error) => return Err(to.failed(&error)),
         };
         stop.check()?;
-        dir.create_dir_all(to_folder.as_str()).map_err(|error| to_folder.failed(&error))?;
+        files.make_folder(&to_folder)?;
         let source = dir.open_dir(from_folder.as_str()).map_err(|error| from.failed(&error))?;
         let target = dir.open_dir(to_folder.as_str()).map_err(|error| to.failed(&error))?;
         source.rename(from_name, &target, to_name).map_err(|error| match error.kind() {
@@ -73,10 +77,13 @@ impl FileTool for MoveFile {
             }
             _ => from.failed(&error),
         })?;
-        sync_folder(&target);
-        sync_folder(&source);
-        files.changed(from.as_str(), Change::Deleted);
-        files.changed(to.as_str(), if replaced { Change::Modified } else { Change::Created });
+        let _ = (sync_folder(&target), sync_folder(&source));
+        if moved.is_dir() {
+            files.moved_folder(from.as_str(), to.as_str());
+        } else {
+            files.changed(from.as_str(), Change::Deleted);
+            files.changed(to.as_str(), if replaced { Change::Modified } else { Change::Created });
+        }
         Ok(Answer::ok(format!("moved `{from}` to `{to}`"), json!({ "from": from.as_str(), "to": to.as_str() })))
     }
 }

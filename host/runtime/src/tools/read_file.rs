@@ -64,10 +64,9 @@ impl FileTool for ReadFile {
             let next = first + if whole || shown == 1 { shown } else { shown - 1 };
             let inside = if whole { "" } else { ", cut in the last of them" };
             let separator = if whole { "" } else { "\n" };
-            text.push_str(&format!(
-                "{separator}[lines {first}-{} of {lines} are shown{inside}; go on with `offset` {next}]",
-                first + shown.max(1) - 1
-            ));
+            let go_on = if next > lines { String::new() } else { format!("; go on with `offset` {next}") };
+            let last = first + shown.max(1) - 1;
+            text.push_str(&format!("{separator}[lines {first}-{last} of {lines} are shown{inside}{go_on}]"));
         }
         let structured =
             json!({ "path": path.as_str(), "content": part, "size_bytes": metadata.len(), "truncated": truncated });

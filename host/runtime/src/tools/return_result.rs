@@ -62,10 +62,10 @@ impl Tool for ReturnResult {
                 Error::invalid("arguments", "the answer does not fit the schema: the field `value` is missing")
             })?;
         }
-        match schema::problems(&self.validator, &arguments) {
+        match schema::problems(&self.validator, &arguments, if self.wrapped { "/value" } else { "" }) {
             None => Ok(arguments),
             Some(problems) => {
-                let message = format!("the answer does not fit the schema: {problems}");
+                let message = format!("the answer does not fit the schema:{problems}");
                 Err(Error::invalid("arguments", message).hint("repair this and call `return_result` again"))
             }
         }

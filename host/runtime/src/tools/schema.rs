@@ -40,24 +40,27 @@ pub(super) fn check_arguments(validator: &Validator, mut arguments: Value) -> Re
     if let Value::Object(fields) = &mut arguments {
         fields.retain(|_, value| !value.is_null());
     }
-    match problems(validator, &arguments) {
+    match problems(validator, &arguments, "") {
         None => Ok(arguments),
-        Some(problems) => Err(Error::invalid("arguments", format!("the arguments are wrong: {problems}"))),
+        Some(problems) => Err(Error::invalid("arguments", format!("the arguments are wrong:{problems}"))),
     }
 }
 
-/// What is wrong with a value, one line each, with the place in it; nothing if it fits.
-pub(super) fn problems(validator: &Validator, value: &Value) -> Option<String> {
+/// What is wrong with a value, one line each, with the place in it below `above`; nothing if it fits.
+pub(super) fn problems(validator: &Validator, value: &Value, above: &str) -> Option<String> {
     let mut errors = validator.iter_errors(value);
     let lines: Vec<String> = errors
         .by_ref()
         .take(PROBLEMS_MAX)
-        .map(|error| format!("at `{}`: {}", place(&error.instance_path().to_string()), shown(&error.to_string(), 300)))
+        .map(|error| {
+            let at = format!("{above}{}", error.instance_path());
+            format!("at `{}`: {}", place(&at), shown(&error.to_string(), 300))
+        })
         .collect();
     let more = if errors.next().is_some() { "\nand more" } else { "" };
     match lines.as_slice() {
         [] => None,
-        [line] => Some(line.clone()),
+        [line] => Some(format!(" {line}")),
         lines => Some(format!("{}{more}", lines.iter().map(|line| format!("\n- {line}")).collect::<String>())),
     }
 }

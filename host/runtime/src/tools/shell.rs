@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::HostTools;
-use super::answer::{Answer, Status, json_cut};
+use super::answer::{Answer, Status, json_bytes, json_cut, json_cut_front};
 use super::schema;
 use super::tool::{Needs, Stop, Tool, stopped};
 use crate::process::group::{Group, Launch, base_env};
@@ -93,7 +93,7 @@ impl Tool for Shell {
         let cwd = files.workspace().folder_for_child(cwd.as_deref().unwrap_or("."))?;
         let timeout_ms = timeout_ms.unwrap_or(TIMEOUT_MS_DEFAULT).min(host.call.limits.tool_ms_max);
         // Half for each stream, of which half is begin and half is end; something is set aside for words around them.
-        let stream_bytes_max = (files.answer_bytes_max - files.answer_bytes_max / 8) / 2;
+        let stream_bytes_max = (files.answer_bytes_max - files.answer_bytes_max / 8).saturating_sub(256) / 2;
 
         let program = PathBuf::from(PROGRAM);
         let args = vec!["-c".to_owned(), command];
@@ -113,7 +113,7 @@ impl Tool for Shell {
             () = stop.wait() => return Err(stopped()), // dropping the group kills it
         };
         drop(group);
-        Ok(answer(exit, timeout_ms, &stdout.text(), &stderr.text(), stream_bytes_max))
+        Ok(answer(exit, timeout_ms, &stdout.text(), &stderr.text()))
     }
 }
 
@@ -134,7 +134,7 @@ fn environment(host: &HostTools) -> Vec<(OsString, OsString)> {
 }
 
 /// Puts together what came of a command; `exit` is unset when its time was up.
-fn answer(exit: Option<Exit>, timeout_ms: u64, stdout: &str, stderr: &str, stream_bytes_max: usize) -> Answer {
+fn answer(exit: Option<Exit>, timeout_ms: u64, stdout: &str, stderr: &str) -> Answer {
     let (exit_code, ending) = match &exit {
         Some(Exit::Code(code)) => (Some(i64::from(*code)), format!("[exit code {code}]")),
         Some(Exit::Signal(name)) => (None, format!("[ended by {name}]")),
@@ -156,8 +156,8 @@ fn answer(exit: Option<Exit>, timeout_ms: u64, stdout: &str, stderr: &str, strea
     }
     let structured = json!({
         "exit_code": exit_code,
-        "stdout": json_cut(stdout, stream_bytes_max),
-        "stderr": json_cut(stderr, stream_bytes_max),
+        "stdout": stdout,
+        "stderr": stderr,
         "timed_out": exit.is_none(),
     });
     // For a model and for a playbook alike a command that fails is a call that failed.
@@ -175,7 +175,7 @@ struct HeadTail {
 struct Kept {
     head: Vec<u8>,
     tail: VecDeque<u8>,
-    lost_bytes: u64,
+    bytes: u64,
 }
 
 impl HeadTail {
@@ -183,17 +183,24 @@ impl HeadTail {
         Self { part_bytes_max: bytes_max / 2, state: Mutex::default() }
     }
 
-    /// What was kept, saying what was not.
+    /// What was kept, saying what was not; short enough also as JSON.
     fn text(&self) -> String {
-        let mut kept = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.lost_bytes == 0 {
-            let mut all = std::mem::take(&mut kept.head);
-            all.extend(kept.tail.iter());
-            return String::from_utf8_lossy(&all).into_owned();
+        let kept = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = (kept.head.len() + kept.tail.len()) as u64;
+        let mut all = kept.head.clone();
+        all.extend(kept.tail.iter());
+        if held == kept.bytes {
+            // Together, since a character may be in both parts.
+            let all = String::from_utf8_lossy(&all);
+            if json_bytes(&all) <= 2 * self.part_bytes_max {
+                return all.into_owned();
+            }
         }
-        let head = String::from_utf8_lossy(&kept.head).into_owned();
-        let lost = kept.lost_bytes;
-        let tail = String::from_utf8_lossy(kept.tail.make_contiguous());
+        let (head, tail) = all.split_at(kept.head.len());
+        let (head, tail) = (String::from_utf8_lossy(head), String::from_utf8_lossy(tail));
+        let head = json_cut(&head, self.part_bytes_max);
+        let tail = json_cut_front(&tail, self.part_bytes_max);
+        let lost = kept.bytes.saturating_sub((head.len() + tail.len()) as u64);
         format!("{head}\n[{lost} bytes are left out here]\n{tail}")
     }
 }
@@ -210,7 +217,7 @@ impl Sink for HeadTail {
         kept.tail.extend(rest);
         let lost = kept.tail.len().saturating_sub(self.part_bytes_max);
         kept.tail.drain(..lost);
-        kept.lost_bytes += lost as u64;
+        kept.bytes += bytes.len() as u64;
     }
 }
 
@@ -228,5 +235,11 @@ mod tests {
         let short = HeadTail::new(8);
         short.push(b"abcdefgh");
         assert_eq!(short.text(), "abcdefgh");
+        // A character in both parts stays whole; one that needs more room in JSON counts as what it needs.
+        let (across, quotes) = (HeadTail::new(8), HeadTail::new(8));
+        across.push("abcédef".as_bytes());
+        quotes.push(b"a\"b\"c\"d\"");
+        assert_eq!(across.text(), "abcédef");
+        assert_eq!(quotes.text(), "a\"b\n[3 bytes are left out here]\nd\"");
     }
 }

@@ -132,7 +132,15 @@ async fn reading_and_writing() {
     insta::assert_snapshot!(rig.shown(&calls).await);
     assert_eq!(rig.text("moved/a.txt"), "onE\n2\nthrEE\n");
     assert_eq!((rig.text("crlf.txt"), rig.text("newer/deep/b.txt")), (String::new(), String::new()));
-    insta::assert_snapshot!("changes_by_path", rig.tools.changes().iter().map(|change| format!("{} {}", change.path, change.change.as_str())).collect::<Vec<_>>().join("\n"));
+    insta::assert_snapshot!(
+        "changes_by_path",
+        rig.tools
+            .changes()
+            .iter()
+            .map(|change| format!("{} {}", change.path, change.change.as_str()))
+            .collect::<Vec<_>>()
+            .join("\n")
+    );
 }
 
 #[tokio::test]
@@ -190,8 +198,20 @@ async fn no_tool_leaves_the_workspace() {
 
     let mut lines = Vec::new();
     for path in [
-        "../x", "sub/../../x", "..", "/etc/passwd", "absolute", "relative", "folder/secret.txt", "up/x", "chain/secret.txt", "sub/up/x",
-        "dangling", "loop", "proc/etc/passwd", "a\0b",
+        "../x",
+        "sub/../../x",
+        "..",
+        "/etc/passwd",
+        "absolute",
+        "relative",
+        "folder/secret.txt",
+        "up/x",
+        "chain/secret.txt",
+        "sub/up/x",
+        "dangling",
+        "loop",
+        "proc/etc/passwd",
+        "a\0b",
     ] {
         for (tool, arguments) in [
             ("read_file", json!({ "path": path })),
@@ -218,7 +238,10 @@ async fn no_tool_leaves_the_workspace() {
     assert_eq!(found.text, "in.txt:1:inside OUT");
     assert_eq!(rig.run("glob", json!({ "pattern": "**" })).await.text, "in.txt\nsub/in.txt");
     assert!(rig.run("list_dir", json!({ "depth": 3 })).await.text.contains("folder (symlink)"));
-    assert_eq!(rig.run("glob", json!({ "pattern": "../*" })).await.text.lines().next(), Some("`../*` is not a glob pattern: it leads out of the folder"));
+    assert_eq!(
+        rig.run("glob", json!({ "pattern": "../*" })).await.text.lines().next(),
+        Some("`../*` is not a glob pattern: it leads out of the folder")
+    );
     // A link itself may be moved, which is no access to what it points at.
     assert!(!rig.run("move_file", json!({ "from": "absolute", "to": "absolute2" })).await.is_error);
 
@@ -231,7 +254,8 @@ async fn no_tool_leaves_the_workspace() {
 async fn what_is_no_file_is_not_opened() {
     let rig = rig();
     let fifo = rig.path().join("fifo");
-    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0)
+        .unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(rig.path().join("socket")).unwrap();
     symlink("fifo", rig.path().join("link")).unwrap();
     rig.put(".gitignore/x", "a folder with this name");
@@ -351,7 +375,7 @@ async fn a_long_answer_says_where_to_go_on() {
         ("grep", json!({ "pattern": "match" })),
         ("grep", json!({ "pattern": "x" })),
         ("shell", json!({ "command": "seq 1 100000; seq 1 100000 >&2" })),
-        ("shell", json!({ "command": "head -c 3000 /dev/zero" })),
+        ("shell", json!({ "command": "head -c 3000 /dev/zero | tr '\\0' '\"'" })),
     ];
     for (name, arguments) in &calls {
         let answer = rig.run(name, arguments.clone()).await;
@@ -428,7 +452,8 @@ async fn a_granted_variable_reaches_the_shell() {
 /// Starts a batch whose shell command says through a FIFO that it runs, and of which group it is; then it never ends.
 async fn blocked_batch(rig: &Rig, calls: Vec<ToolCall>) -> (tokio::task::JoinHandle<Result<Vec<ToolAnswer>>>, i32) {
     let fifo = rig.path().join("fifo");
-    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0)
+        .unwrap();
     let tools = Arc::clone(&rig.tools);
     let batch = tokio::spawn(async move { tools.call_all(calls).await });
     let text = tokio::task::spawn_blocking(move || fs::read_to_string(fifo).unwrap()).await.unwrap();
@@ -453,7 +478,12 @@ async fn a_cancel_answers_every_call() {
     rig.tools.call.control.cancel(Duration::from_secs(60));
     let answers = batch.await.unwrap().unwrap();
     let shown: Vec<String> = answers.iter().map(|answer| format!("{}\n{}", answer.id, show(answer))).collect();
-    insta::assert_snapshot!(format!("{}\n{}\n{}", shown.join("\n"), rig.recorder.events().join("\n"), rig.recorder.audits().join("\n")));
+    insta::assert_snapshot!(format!(
+        "{}\n{}\n{}",
+        shown.join("\n"),
+        rig.recorder.events().join("\n"),
+        rig.recorder.audits().join("\n")
+    ));
     group_is_gone(group).await;
     assert!(rig.path().join("b.txt").exists() && !rig.path().join("c.txt").exists());
     let error = rig.tools.call_all(vec![a_call("7", "read_file", &json!({ "path": "a.txt" }))]).await.unwrap_err();
@@ -505,7 +535,12 @@ async fn batches() {
     ];
     let answers = rig.tools.call_all(calls).await.unwrap();
     let shown: Vec<String> = answers.iter().map(|answer| format!("{}\n{}", answer.id, show(answer))).collect();
-    insta::assert_snapshot!(format!("{}\n{}\n{}", shown.join("\n"), rig.recorder.events().join("\n"), rig.recorder.audits().join("\n")));
+    insta::assert_snapshot!(format!(
+        "{}\n{}\n{}",
+        shown.join("\n"),
+        rig.recorder.events().join("\n"),
+        rig.recorder.audits().join("\n")
+    ));
 }
 
 #[tokio::test]
@@ -571,7 +606,9 @@ async fn what_a_run_may_use() {
         ("no workspace", GRANTS, |policy| policy.workspace = None),
         ("read-only workspace", GRANTS, |policy| policy.workspace.as_mut().unwrap().1 = false),
         ("read-only task", GRANTS, |policy| policy.filesystem_read_only = true),
-        ("allowed", GRANTS, |policy| policy.allowed_tools = vec!["grep".to_owned(), "write_file".to_owned(), "other".to_owned()]),
+        ("allowed", GRANTS, |policy| {
+            policy.allowed_tools = vec!["grep".to_owned(), "write_file".to_owned(), "other".to_owned()]
+        }),
         ("disallowed", GRANTS, |policy| policy.disallowed_tools = vec!["shell".to_owned(), "return_result".to_owned()]),
         ("with a result", GRANTS, |policy| policy.output_schema = Some(json!({ "type": "object" }))),
         ("a result alone", &[], |policy| {
@@ -602,10 +639,17 @@ async fn what_a_run_may_use() {
 async fn every_tool_is_described() {
     let rig = rig_with(Limits::default(), GRANTS, |policy| policy.output_schema = Some(json!({ "type": "string" })));
     for tool in rig.tools.offered().await.unwrap() {
-        assert!(tool.name.len() <= 64 && tool.name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-'));
+        assert!(
+            tool.name.len() <= 64 && tool.name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+        );
         assert!(!tool.description.contains("  ") && tool.description.ends_with('.'), "{}", tool.description);
         let schema: Value = serde_json::from_str(&tool.input_schema).unwrap();
-        assert_eq!((&schema["type"], &schema["additionalProperties"]), (&json!("object"), &json!(false)), "{}", tool.name);
+        assert_eq!(
+            (&schema["type"], &schema["additionalProperties"]),
+            (&json!("object"), &json!(false)),
+            "{}",
+            tool.name
+        );
         for (field, of) in schema["properties"].as_object().unwrap() {
             assert!(of["description"].is_string() || tool.name == "return_result", "{}.{field}", tool.name);
         }
@@ -618,16 +662,26 @@ async fn results() {
     let cases = [
         (
             json!({ "type": "object", "properties": { "n": { "type": "integer" }, "s": { "type": "string" } }, "required": ["n"], "additionalProperties": false }),
-            vec![json!({}), json!({ "n": "1", "s": 2, "x": 3 }), json!({ "n": 1, "s": null }), json!({ "n": 1 }), json!({ "n": 2, "s": "x" })],
+            vec![
+                json!({}),
+                json!({ "n": "1", "s": 2, "x": 3 }),
+                json!({ "n": 1, "s": null }),
+                json!({ "n": 1 }),
+                json!({ "n": 2, "s": "x" }),
+            ],
         ),
-        (json!({ "type": "array", "items": { "$ref": "#/$defs/item" }, "$defs": { "item": { "type": "integer" } } }),
-            vec![json!([1]), json!({}), json!({ "value": ["x"] }), json!({ "value": [1, 2] })]),
+        (
+            json!({ "type": "array", "items": { "$ref": "#/$defs/item" }, "$defs": { "item": { "type": "integer" } } }),
+            vec![json!([1]), json!({}), json!({ "value": ["x"] }), json!({ "value": [1, 2] })],
+        ),
         (json!({ "type": ["object", "null"] }), vec![json!({ "value": 1 }), json!({ "value": null })]),
         (json!({ "type": "object" }), vec![json!({ "long": "x".repeat(2000) }), json!({ "a": [1] })]),
     ];
     let mut lines = Vec::new();
     for (schema, answers) in cases {
-        let rig = rig_with(Limits { output_bytes_max: 1000, ..Limits::default() }, &[], |policy| policy.output_schema = Some(schema.clone()));
+        let rig = rig_with(Limits { output_bytes_max: 1000, ..Limits::default() }, &[], |policy| {
+            policy.output_schema = Some(schema.clone())
+        });
         let offered = rig.tools.offered().await.unwrap();
         lines.push(format!("{schema}\n{}", offered[0].input_schema));
         for arguments in answers {
@@ -709,8 +763,31 @@ fn several_changes_of_one_file_are_one() {
     for (index, (changes, _)) in cases.iter().enumerate() {
         changes.iter().for_each(|change| files.changed(&index.to_string(), *change));
     }
-    let found: BTreeMap<String, Change> = files.changes().into_iter().map(|change| (change.path, change.change)).collect();
+    let found: BTreeMap<String, Change> =
+        files.changes().into_iter().map(|change| (change.path, change.change)).collect();
     for (index, (changes, want)) in cases.iter().enumerate() {
         assert_eq!(found.get(&index.to_string()), want.as_ref(), "{changes:?}");
     }
+}
+
+#[test]
+fn what_is_in_a_moved_folder_moves_with_it() {
+    use Change::{Created, Deleted, Modified};
+    let rig = rig();
+    let files = rig.tools.files.as_ref().unwrap();
+    for (path, change) in [("a/new", Created), ("a/old", Modified), ("a/gone", Deleted), ("ab", Created)] {
+        files.changed(path, change);
+    }
+    files.moved_folder("a", "b");
+    files.moved_folder("b", "c/d");
+    let found: Vec<_> = files.changes().into_iter().map(|change| (change.path, change.change)).collect();
+    let want = [("a", Deleted), ("ab", Created), ("c/d", Created), ("c/d/new", Created), ("c/d/old", Created)];
+    assert_eq!(found, want.map(|(path, change)| (path.to_owned(), change)));
+}
+
+#[test]
+fn a_folder_of_the_workspace_can_be_made_durable() {
+    let rig = rig();
+    let folder = rig.tools.files.as_ref().unwrap().dir().open_dir(".").unwrap();
+    files::sync_folder(&folder).unwrap();
 }

@@ -5,13 +5,14 @@
 //! Unlike ripgrep a `.gitignore` counts also outside of a repository, and `.git` is never entered. Only files of the
 //! workspace count: not those of the folders above it and not the user's own.
 
+use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use cap_std::fs::{Dir, FileType};
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
-use midplane_core::Result;
+use midplane_core::{Error, Result};
 
 use super::files::{Files, text_of};
 use super::tool::Stop;
@@ -58,10 +59,11 @@ impl Walked {
     pub(super) fn notes(&self) -> String {
         let mut notes = String::new();
         if self.truncated {
-            notes.push_str(&format!("\n[stopped after {ENTRIES_MAX} entries; name a folder in `path` to see the rest]"));
+            notes
+                .push_str(&format!("\n[stopped after {ENTRIES_MAX} entries; name a folder in `path` to see the rest]"));
         }
         if self.unreadable > 0 {
-            notes.push_str(&format!("\n[{} folders could not be read]", self.unreadable));
+            notes.push_str(&format!("\n[folders that could not be read: {}]", self.unreadable));
         }
         notes
     }
@@ -88,7 +90,10 @@ pub(super) fn walk(
     // A stack of its own, so that a deep tree costs heap and not stack; the next entry is at its end.
     let mut waiting = Vec::new();
     let dir = files.dir();
-    let start = dir.open_dir(walk.start.as_str()).map_err(|error| walk.start.failed(&error))?;
+    let start = dir.open_dir(walk.start.as_str()).map_err(|error| match error.kind() {
+        io::ErrorKind::NotADirectory => Error::invalid("not-a-folder", format!("`{}` is not a folder", walk.start)),
+        _ => walk.start.failed(&error),
+    })?;
     let rules = Rules::above(dir, &walk.start);
     enter(walk, &start, &walk.start, 1, &rules, &mut waiting, &mut seen, &mut walked);
     while let Some(entry) = waiting.pop() {

@@ -42,7 +42,7 @@ impl FileTool for WriteFile {
         let path = RelPath::parse(&arguments.path)?;
         stop.check()?;
         if let Some((parent, _)) = path.split().filter(|_| arguments.create_dirs.unwrap_or(true)) {
-            files.dir().create_dir_all(parent.as_str()).map_err(|error| parent.failed(&error))?;
+            files.make_folder(&parent)?;
         }
         let created = files.write(&path, arguments.content.as_bytes())?;
         let size = arguments.content.len();

@@ -193,12 +193,24 @@ fn what_fails_says_which_step_and_why() {
         ("a loop that is too long", "  - {name: c, for_each: range(10001), say: x}"),
         ("an expectation", "  - {name: c, expect: n == 2}"),
         ("an expectation with a message", "  - {name: c, expect: {that: n == 2, message: 'n is {{ n }}'}}"),
-        ("an expectation on a tool that failed", "  - {name: c, tool: read_file, with: {path: gone}, expect: result.value.size_bytes > 0}"),
-        ("an expectation on a tool", "  - {name: c, tool: shell, with: {command: exit 3}, expect: result.value.exit_code == 0}"),
+        (
+            "an expectation on a tool that failed",
+            "  - {name: c, tool: read_file, with: {path: gone}, expect: result.value.size_bytes > 0}",
+        ),
+        (
+            "an expectation on a tool",
+            "  - {name: c, tool: shell, with: {command: exit 3}, expect: result.value.exit_code == 0}",
+        ),
         ("fail", "  - {name: c, fail: 'because {{ n }}'}"),
         ("a step in a step", "  - name: outer\n    steps:\n      - {name: inner, fail: deep}"),
-        ("a step in a handler", "  - name: outer\n    fail: first\n    on_error:\n      steps:\n        - {name: inner, fail: second}"),
-        ("a value that is too long", "  - {name: c, set: {x: '{{ range(100000) | list }}'}}\n  - {name: d, set: {y: '{{ [x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x] }}'}}"),
+        (
+            "a step in a handler",
+            "  - name: outer\n    fail: first\n    on_error:\n      steps:\n        - {name: inner, fail: second}",
+        ),
+        (
+            "a value that is too long",
+            "  - {name: c, set: {x: '{{ range(100000) | list }}'}}\n  - {name: d, set: {y: '{{ [x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x] }}'}}",
+        ),
         ("an unknown tool", "  - {name: c, tool: raed_file}"),
     ];
     let mut lines = Vec::new();
@@ -298,9 +310,9 @@ fn a_malformed_playbook_is_an_error_of_the_run_and_an_issue_of_the_goal() {
 #[test]
 fn bounds_are_kept() {
     let many: String = (0..1001).map(|n| format!("  - {{name: s{n}, say: x}}\n")).collect();
-    let deep = (0..9).fold(String::new(), |text, depth| {
-        format!("{text}{0}- name: d\n{0}  steps:\n", " ".repeat(2 + depth * 4))
-    }) + &format!("{}- {{name: x, say: x}}\n", " ".repeat(38));
+    let deep = (0..9)
+        .fold(String::new(), |text, depth| format!("{text}{0}- name: d\n{0}  steps:\n", " ".repeat(2 + depth * 4)))
+        + &format!("{}- {{name: x, say: x}}\n", " ".repeat(38));
     let long = format!("  - {{name: a, say: '{}'}}", "x".repeat(1024 * 1024));
     let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: [*f,*f,*f,*f,*f,*f,*f,*f,*f]\n";
     let nested = "[".repeat(100_000);
@@ -310,10 +322,54 @@ fn bounds_are_kept() {
         lines.push(problems[0].to_string());
     }
     let (host, _) = writable(&[]);
-    let flood = format!("{}\noutput: \"{{% for a in range(60000) %}}01234567890123456789{{% endfor %}}\"", steps("  - {name: a, say: x}"));
+    let flood = format!(
+        "{}\noutput: \"{{% for a in range(60000) %}}01234567890123456789{{% endfor %}}\"",
+        steps("  - {name: a, say: x}")
+    );
     let outcome = PlaybookAgent::run(&host, task(&flood)).expect("an outcome");
     lines.push(outcome.error.expect("too long").message);
     insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn deep_nesting_is_refused_within_the_small_stack_of_a_component() {
+    // A component has 512 KiB; half of it stands for what a runtime's frames are larger.
+    let deep = std::thread::Builder::new().stack_size(256 * 1024).spawn(|| {
+        let expressions = [
+            // As deep as the bound on their length lets them be, and deeper.
+            format!("{}1", "-".repeat(190)),
+            format!("{}1", "not ".repeat(190)),
+            format!("1{}", "+1".repeat(190)),
+            format!("n{}", "|abs".repeat(190)),
+            format!("n{}", ".a".repeat(190)),
+            format!("n{}", "[0]".repeat(190)),
+            "1 if 1 else ".repeat(95) + "1",
+            format!("{}1{}", "(".repeat(5000), ")".repeat(5000)),
+            format!("{}1{}", "[".repeat(5000), "]".repeat(5000)),
+            format!("{}1", "not ".repeat(5000)),
+            format!("{}1", "-".repeat(5000)),
+            format!("1{}", " + 1".repeat(5000)),
+            format!("1{}", " | abs".repeat(5000)),
+            format!("x{}", ".a".repeat(5000)),
+            format!("x{}", "[0]".repeat(5000)),
+            "1 if 1 else ".repeat(5000) + "1",
+        ];
+        let mut texts: Vec<String> =
+            expressions.iter().map(|text| steps(&format!("  - {{name: a, set: {{x: 1}}, when: '{text}'}}"))).collect();
+        texts.push(steps(&format!("  - {{name: a, say: '{}{}'}}", "{% if 1 %}".repeat(2000), "{% endif %}".repeat(2000))));
+        texts.push(steps(&format!("  - {{name: a, set: {{x: {}{}}}}}", "[".repeat(5000), "]".repeat(5000))));
+        texts.push(format!("{}1{}", "{a: ".repeat(5000), "}".repeat(5000)));
+        for text in texts {
+            let (host, _) = writable(&[]);
+            let _ = PlaybookAgent::validate(&host, &task(&text));
+            let _ = PlaybookAgent::run(&host, task(&text));
+        }
+        // A lazy value inside of a lazy value, made by a loop, must not grow a chain that is walked by recursion.
+        let chain = steps("  - {name: a, for_each: range(5000), set: {list: '{{ list + [item] }}'}}\n  - {name: b, expect: list | length == 5003}");
+        let (host, _) = writable(&[]);
+        assert_eq!(PlaybookAgent::run(&host, task(&chain)).expect("an outcome").error, None);
+    });
+    deep.expect("a thread").join().expect("it neither panics nor overflows");
 }
 
 #[test]
@@ -335,7 +391,8 @@ fn calls_that_read_go_out_together_and_calls_that_change_something_one_by_one() 
 #[test]
 fn a_failure_stops_what_would_change_something_next() {
     let (host, made) = writable(&[("a", "1"), ("c", "3")]);
-    let text = steps("  - {name: move, for_each: [a, b, c], tool: move_file, with: {from: '{{ item }}', to: 'x/{{ item }}'}}");
+    let text =
+        steps("  - {name: move, for_each: [a, b, c], tool: move_file, with: {from: '{{ item }}', to: 'x/{{ item }}'}}");
     let outcome = PlaybookAgent::run(&host, task(&text)).expect("an outcome");
     assert_eq!(outcome.finish_reason, "failed");
     assert_eq!(made.borrow().keys().cloned().collect::<Vec<_>>(), ["c", "x/a"]);
@@ -345,7 +402,9 @@ fn a_failure_stops_what_would_change_something_next() {
 fn a_cancel_between_calls_ends_the_run_with_what_was_done() {
     let (host, made) = writable(&[]);
     let host = host.cancel_after_calls(2);
-    let text = steps("  - {name: write, for_each: [a, b, c], tool: write_file, with: {path: '{{ item }}', content: x}, on_error: continue}");
+    let text = steps(
+        "  - {name: write, for_each: [a, b, c], tool: write_file, with: {path: '{{ item }}', content: x}, on_error: continue}",
+    );
     let record = record(&host, task(&text));
     assert_eq!(made.borrow().len(), 2);
     insta::assert_snapshot!(record);
@@ -354,7 +413,9 @@ fn a_cancel_between_calls_ends_the_run_with_what_was_done() {
 #[test]
 fn a_tool_that_is_not_offered_is_refused_before_the_first_step_unless_the_step_may_be_skipped() {
     let (host, _) = read_only(&[]);
-    let sure = steps("  - {name: look, tool: glob, with: {pattern: '*'}}\n  - {name: write, tool: write_file, with: {path: a, content: b}}");
+    let sure = steps(
+        "  - {name: look, tool: glob, with: {pattern: '*'}}\n  - {name: write, tool: write_file, with: {path: a, content: b}}",
+    );
     let error = PlaybookAgent::run(&host, task(&sure)).expect_err("refused");
     insta::assert_snapshot!(format!("{:?} {}: {}", error.kind, error.code, error.message));
     assert_eq!(host.calls().len(), 0);
@@ -385,8 +446,10 @@ fn what_cannot_be_honoured_is_listed_in_the_order_of_the_task() {
     task.output_schema = Some("{}".into());
     task.attachments =
         vec![Attachment { kind: "skill".into(), name: "s".into(), path: "s".into(), digest: "00".into() }];
-    let issues: Vec<String> =
-        PlaybookAgent::validate(&host, &task).iter().map(|issue| format!("{}: {}", issue.field, issue.message)).collect();
+    let issues: Vec<String> = PlaybookAgent::validate(&host, &task)
+        .iter()
+        .map(|issue| format!("{}: {}", issue.field, issue.message))
+        .collect();
     insta::assert_snapshot!(issues.join("\n"));
 }
 
@@ -395,8 +458,18 @@ fn the_bounds_of_the_readme_are_those_of_the_code() {
     let readme = include_str!("../../README.md");
     for line in include_str!("../limits.rs").lines().filter_map(|line| line.strip_prefix("pub const ")) {
         let name = line.split(':').next().expect("a name");
-        let value = line.split(['=', ';']).nth(1).expect("a value").trim().replace('_', "").replace("1024 * 1024", "MiB").replace(" * MiB", " MiB");
-        let row = readme.lines().find(|row| row.contains(&format!("`{name}`"))).unwrap_or_else(|| panic!("`{name}` is missing"));
+        let value = line
+            .split(['=', ';'])
+            .nth(1)
+            .expect("a value")
+            .trim()
+            .replace('_', "")
+            .replace("1024 * 1024", "MiB")
+            .replace(" * MiB", " MiB");
+        let row = readme
+            .lines()
+            .find(|row| row.contains(&format!("`{name}`")))
+            .unwrap_or_else(|| panic!("`{name}` is missing"));
         let value = if value == "MiB" { "1 MiB".to_owned() } else { value };
         assert!(row.replace(',', "").contains(&format!("| {value} ")), "{row} should say {value}");
     }

@@ -42,7 +42,9 @@ fn run(files: &Files, call: &Call) -> Answer {
     let missing = |path: &str| failed(format!("there is no file `{path}`\nhint: list the folder"));
     match call.name.as_str() {
         "read_file" => match files.get(&text("path")) {
-            Some(content) => ok(json!({ "path": text("path"), "content": content, "size_bytes": content.len(), "truncated": false })),
+            Some(content) => {
+                ok(json!({ "path": text("path"), "content": content, "size_bytes": content.len(), "truncated": false }))
+            }
             None => missing(&text("path")),
         },
         "write_file" => {
@@ -77,7 +79,9 @@ fn run(files: &Files, call: &Call) -> Answer {
                 Err(error) => return failed(format!("not a pattern: {error}")),
             };
             let mut matches = Vec::new();
-            for (path, content) in files.iter().filter(|(path, _)| names.as_ref().is_none_or(|names| names.is_match(path))) {
+            for (path, content) in
+                files.iter().filter(|(path, _)| names.as_ref().is_none_or(|names| names.is_match(path)))
+            {
                 for (index, line) in content.lines().enumerate().filter(|(_, line)| pattern.is_match(line)) {
                     matches.push(json!({ "path": path, "line": index + 1, "text": line }));
                 }

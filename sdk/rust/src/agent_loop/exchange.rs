@@ -55,10 +55,7 @@ impl Run<'_> {
             };
             repeats += 1;
             self.retries += 1;
-            self.events.notification(
-                "retry",
-                json!({ "attempt": repeats, "wait_ms": wait_ms, "code": error.code }),
-            )?;
+            self.events.notification("retry", json!({ "attempt": repeats, "wait_ms": wait_ms, "code": error.code }))?;
             self.events.flush()?;
             self.pause(wait_ms)?;
         }
@@ -84,11 +81,16 @@ impl Run<'_> {
             }
             return Err(Broken::before(self.vendor.error(status, &headers, &body)));
         }
-        if let Some(kind) = response.header("content-type").filter(|kind| !kind.to_ascii_lowercase().starts_with("text/event-stream")) {
+        if let Some(kind) =
+            response.header("content-type").filter(|kind| !kind.to_ascii_lowercase().starts_with("text/event-stream"))
+        {
             let kind = cut(kind.to_owned(), 100);
             return Err(Broken::before(
-                Error::internal("not-event-stream", format!("the vendor answered with `{kind}`, not a stream of events"))
-                    .hint("check the setting `base_url`, and that no proxy answers in its place"),
+                Error::internal(
+                    "not-event-stream",
+                    format!("the vendor answered with `{kind}`, not a stream of events"),
+                )
+                .hint("check the setting `base_url`, and that no proxy answers in its place"),
             ));
         }
         self.stream(response)
@@ -103,9 +105,11 @@ impl Run<'_> {
         while !decoder.is_complete() {
             // Everything that has arrived is passed on before waiting for more.
             self.events.flush().map_err(|error| Broken { error, in_stream: true, heard: true })?;
-            let batch = stream.next_batch().map_err(|error| Broken { error: harmless(error), in_stream: true, heard })?;
+            let batch =
+                stream.next_batch().map_err(|error| Broken { error: harmless(error), in_stream: true, heard })?;
             let Some(batch) = batch else {
-                let error = Error::unavailable("stream-truncated", "the vendor's stream ended before its reply was whole");
+                let error =
+                    Error::unavailable("stream-truncated", "the vendor's stream ended before its reply was whole");
                 return Err(Broken { error, in_stream: true, heard });
             };
             for event in batch {
@@ -116,9 +120,7 @@ impl Run<'_> {
                     decoder.event(&event, &mut deltas)
                 };
                 for delta in deltas.drain(..) {
-                    heard |= self
-                        .pass_on(delta)
-                        .map_err(|error| Broken { error, in_stream: true, heard: true })?;
+                    heard |= self.pass_on(delta).map_err(|error| Broken { error, in_stream: true, heard: true })?;
                 }
                 decoded.map_err(|error| Broken { error, in_stream: true, heard })?;
                 if decoder.is_complete() {
@@ -164,10 +166,10 @@ impl Run<'_> {
             if left == 0 {
                 return Ok(());
             }
-            if let Some(signal) = self.host.signal(u32::try_from(left).unwrap_or(u32::MAX))? {
-                if signal.kind == "steer" {
-                    self.steers.push(signal.text);
-                }
+            if let Some(signal) = self.host.signal(u32::try_from(left).unwrap_or(u32::MAX))?
+                && signal.kind == "steer"
+            {
+                self.steers.push(signal.text);
             }
         }
     }

@@ -13,7 +13,7 @@ impl Ledger {
     /// Takes the counters of the arriving stream, cumulative in it: each that is set replaces the one before. Says
     /// whether something changed.
     pub fn note(&mut self, seen: Usage) -> bool {
-        let before = self.open.clone();
+        let before = self.open;
         let open = &mut self.open;
         open.input_tokens = seen.input_tokens.or(open.input_tokens);
         open.output_tokens = seen.output_tokens.or(open.output_tokens);

@@ -380,10 +380,9 @@ impl<'a> Run<'a> {
     /// The host stops a run by the usage that it sees; this one stops by what the vendor itself says it costs.
     fn check_budget(&self) -> Result<()> {
         match (self.ledger.total().cost_usd, self.task.budget_usd) {
-            (Some(cost), Some(budget)) if cost >= budget => Err(Error::limit(
-                "budget",
-                format!("the run has cost {cost} US dollars of its budget of {budget}"),
-            )),
+            (Some(cost), Some(budget)) if cost >= budget => {
+                Err(Error::limit("budget", format!("the run has cost {cost} US dollars of its budget of {budget}")))
+            }
             _ => Ok(()),
         }
     }

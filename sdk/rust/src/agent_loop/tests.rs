@@ -66,7 +66,11 @@ impl Decoder for ToyDecoder {
             deltas.push(Delta::Thinking(text.into()));
         }
         if let Some(n) = data["out"].as_u64() {
-            deltas.push(Delta::Usage(Usage { output_tokens: Some(n), cost_usd: data["cost"].as_f64(), ..Usage::default() }));
+            deltas.push(Delta::Usage(Usage {
+                output_tokens: Some(n),
+                cost_usd: data["cost"].as_f64(),
+                ..Usage::default()
+            }));
         }
         if let Some([id, name, arguments]) = data["call"].as_array().map(Vec::as_slice) {
             deltas.push(Delta::Silent);
@@ -252,10 +256,10 @@ fn a_cancel_in_the_stream_is_an_interruption_that_can_be_continued() {
 
 #[test]
 fn a_cancel_during_the_tools_keeps_their_answers() {
-    let host = FakeHost::new().tools(&["shell"]).cancel_after_calls(1).reply(says(&[
-        json!({ "call": ["c1", "shell", {}] }),
-        json!({ "stop": "done" }),
-    ]));
+    let host = FakeHost::new()
+        .tools(&["shell"])
+        .cancel_after_calls(1)
+        .reply(says(&[json!({ "call": ["c1", "shell", {}] }), json!({ "stop": "done" })]));
     let outcome = run_task(&host, &task("work"));
     assert_eq!(outcome.finish_reason, "interrupted");
     let id = outcome.session_id.expect("resumable");
@@ -406,7 +410,8 @@ fn a_budget_stops_the_run_when_the_vendor_says_what_it_costs() {
     let error = run(&FakeHost::new(), &Toy, &zero, &options()).expect_err("refused");
     assert_eq!((error.kind, error.code.as_str()), (crate::ErrorKind::Limit, "budget"));
 
-    let dear = says(&[json!({ "call": ["c", "shell", {}] }), json!({ "out": 1, "cost": 0.5 }), json!({ "stop": "done" })]);
+    let dear =
+        says(&[json!({ "call": ["c", "shell", {}] }), json!({ "out": 1, "cost": 0.5 }), json!({ "stop": "done" })]);
     let host = FakeHost::new().tools(&["shell"]).reply(dear);
     let mut half = task("x");
     half.budget_usd = Some(0.5);

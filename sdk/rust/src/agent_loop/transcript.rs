@@ -137,10 +137,7 @@ impl Transcript {
         }
         if let Err(error) = self.try_save(host) {
             self.unsaved = true;
-            host.log(
-                Level::Warn,
-                &format!("the conversation `{}` is no longer kept: {}", self.id, error.message),
-            );
+            host.log(Level::Warn, &format!("the conversation `{}` is no longer kept: {}", self.id, error.message));
         }
     }
 

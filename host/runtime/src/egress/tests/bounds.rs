@@ -19,7 +19,8 @@ async fn a_head_that_is_too_large() {
         assert_eq!(failure(gate.send("POST", &url).await), "uncertain broken", "{name}");
     }
     let server = Server::answering(move |_| answer("200 OK", &header.repeat(255), "")).await;
-    let response = Setup::open(&server).build().send("GET", format!("http://api.test:{}/", server.port())).await.unwrap();
+    let response =
+        Setup::open(&server).build().send("GET", format!("http://api.test:{}/", server.port())).await.unwrap();
     assert_eq!(response.headers().len(), 256);
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 
 use super::harness::*;
@@ -33,6 +33,9 @@ async fn no_answer_is_uncertain_for_what_may_have_changed_something() {
         let server = closing(bytes).await;
         let gate = Setup::open(&server).build();
         for method in ALL {
+            if method == "HEAD" && name.contains("length") {
+                continue; // there is no body whose end would be in doubt
+            }
             let kind = if ["GET", "HEAD", "OPTIONS"].contains(&method) { "unavailable" } else { "uncertain" };
             let shown = failure(gate.send(method, format!("http://api.test:{}/", server.port())).await);
             assert_eq!(shown, format!("{kind} broken"), "{name}");
@@ -43,8 +46,10 @@ async fn no_answer_is_uncertain_for_what_may_have_changed_something() {
 
 #[tokio::test]
 async fn what_fails_before_the_request_leaves_has_changed_nothing() {
-    // A port at which nothing listens: it was free a moment ago and is not reused so soon.
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap().port();
+    // A port that is taken and at which nothing listens.
+    let taken = TcpSocket::new_v4().unwrap();
+    taken.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let port = taken.local_addr().unwrap().port();
     let url = format!("http://api.test:{port}");
     let gate = Setup::empty().allow(&url, &ALL, None).build();
     assert_eq!(failure(gate.send("POST", &url).await), "unavailable connect");

@@ -10,8 +10,8 @@ use midplane_core::event::Event;
 use midplane_core::limits::Limits;
 use midplane_core::manifest::{Credential, Scheme};
 use midplane_core::permission::{Origin, Permission, Requested};
-use midplane_core::redact::Secrets;
-use midplane_core::ProfileName;
+use midplane_core::redact::{SecretValue, Secrets};
+use midplane_core::{Error, ProfileName};
 use midplane_engine::Control;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -205,7 +205,9 @@ impl Log {
 
     /// Without what differs from run to run.
     pub(super) fn shown(&self, port: u16) -> Vec<String> {
-        let line = |audit: Audit| format!("{} {} {} [{}]", audit.act, audit.target, audit.outcome, audit.grant.unwrap_or_default());
+        let line = |audit: Audit| {
+            format!("{} {} {} [{}]", audit.act, audit.target, audit.outcome, audit.grant.unwrap_or_default())
+        };
         self.audits().into_iter().map(|audit| line(audit).replace(&port.to_string(), "PORT")).collect()
     }
 }
@@ -345,7 +347,12 @@ impl Gate {
         self.egress.send(request(method, url), HttpBody::Empty).await
     }
 
-    pub(super) async fn send_bytes(&self, method: &str, url: impl Into<String>, body: impl AsRef<[u8]>) -> Result<Box<dyn HttpResponse>> {
+    pub(super) async fn send_bytes(
+        &self,
+        method: &str,
+        url: impl Into<String>,
+        body: impl AsRef<[u8]>,
+    ) -> Result<Box<dyn HttpResponse>> {
         self.egress.send(request(method, url), HttpBody::Bytes(body.as_ref().to_vec())).await
     }
 

@@ -1,12 +1,9 @@
 //! Who may call what, and which address may be dialled for it.
 
-use std::net::SocketAddr;
-
 use midplane_core::endpoint::Target;
 
 use super::harness::*;
 use crate::egress::request::Checked;
-use crate::egress::send::Note;
 
 #[tokio::test]
 async fn permission_and_grant_must_both_hold() {
@@ -46,7 +43,7 @@ async fn permission_and_grant_must_both_hold() {
     }
     insta::assert_snapshot!("matrix", lines.join("\n"));
     insta::assert_snapshot!("matrix_audit", gate.log.shown(port).join("\n"));
-    assert_eq!(server.seen().len(), 5, "what was refused was not sent");
+    assert_eq!(server.seen().len(), 6, "what was refused was not sent");
 }
 
 #[tokio::test]
@@ -62,9 +59,25 @@ async fn a_missing_grant_says_how_to_give_it() {
 async fn names_of_private_addresses_are_refused() {
     let mut lines = Vec::new();
     for address in [
-        "127.0.0.1", "10.0.0.1", "192.168.1.1", "172.16.0.1", "100.64.0.1", "169.254.1.1", "169.254.169.254", "0.0.0.0", "::1",
-        "::", "fe80::1", "fd00::1", "::ffff:10.0.0.1", "::ffff:127.0.0.1", "64:ff9b::a00:1", "2002:a00:1::1", "224.0.0.1",
-        "255.255.255.255", "fd00:ec2::254",
+        "127.0.0.1",
+        "10.0.0.1",
+        "192.168.1.1",
+        "172.16.0.1",
+        "100.64.0.1",
+        "169.254.1.1",
+        "169.254.169.254",
+        "0.0.0.0",
+        "::1",
+        "::",
+        "fe80::1",
+        "fd00::1",
+        "::ffff:10.0.0.1",
+        "::ffff:127.0.0.1",
+        "64:ff9b::a00:1",
+        "2002:a00:1::1",
+        "224.0.0.1",
+        "255.255.255.255",
+        "fd00:ec2::254",
     ] {
         let mut setup = Setup::empty().grant("http:http://rebound.test").name("rebound.test", &[&[address]]);
         setup.permissions.push(permission("http://rebound.test", &ALL, None));
@@ -80,18 +93,22 @@ async fn a_private_address_is_dialled_where_it_is_granted() {
     let server = Server::answering(|_| answer("200 OK", "", "inside")).await;
     let url = format!("http://inside.test:{}", server.port());
     for (grant, want) in [("address:127.0.0.0/8", "200 inside"), ("address:127.0.0.1", "200 inside")] {
-        let mut setup = Setup::empty().grant(&format!("http:{url}")).grant(grant).name("inside.test", &[&["::ffff:127.0.0.1"]]);
+        let mut setup =
+            Setup::empty().grant(&format!("http:{url}")).grant(grant).name("inside.test", &[&["::ffff:127.0.0.1"]]);
         setup.permissions.push(permission(&url, &ALL, None));
         assert_eq!(setup.build().shown("GET", &url).await, want, "{grant}");
     }
 }
 
 #[tokio::test]
+#[cfg(target_os = "linux")] // other systems have only one loopback address unless told otherwise
 async fn the_address_that_was_checked_is_the_one_that_is_dialled() {
     let checked = Server::answering(|_| answer("200 OK", "", "checked")).await;
     let port = checked.port();
     // Another server at the same port of another address, where a second look-up would lead.
-    let inner = Server::answering_at(SocketAddr::from(([127, 0, 0, 2], port)), |_| answer("200 OK", "", "inner")).await;
+    let inner =
+        Server::answering_at(std::net::SocketAddr::from(([127, 0, 0, 2], port)), |_| answer("200 OK", "", "inner"))
+            .await;
     let setup = Setup::open(&checked).name("api.test", &[&["127.0.0.1"], &["127.0.0.2"]]);
     let gate = setup.build();
     let url = format!("http://api.test:{port}/");
@@ -104,12 +121,14 @@ async fn the_address_that_was_checked_is_the_one_that_is_dialled() {
 #[tokio::test]
 async fn of_several_addresses_the_refused_ones_are_left_out() {
     let gate = Setup::empty();
-    let mut gate = gate.grant("http:http://mixed.test").name("mixed.test", &[&["10.0.0.1", "93.184.215.14", "::1", "::ffff:93.184.215.15"]]);
+    let mut gate = gate
+        .grant("http:http://mixed.test")
+        .name("mixed.test", &[&["10.0.0.1", "93.184.215.14", "::1", "::ffff:93.184.215.15"]]);
     gate.permissions.push(permission("http://mixed.test", &ALL, None));
     let gate = gate.build();
     // Looked at only: nothing is dialled.
     let request = Checked::new(request("GET", "http://mixed.test/"), &gate.egress.call.limits).unwrap();
-    let mut note = Note::new(&gate.egress.call, &request, &gate.egress.redactor);
+    let mut note = gate.egress.note(&request);
     let target = Target::parse("http://mixed.test/").unwrap();
     let allowed = gate.egress.addresses(&target, &mut note).await.unwrap();
     assert_eq!(allowed, ["93.184.215.14:80".parse().unwrap(), "93.184.215.15:80".parse().unwrap()]);

@@ -18,7 +18,12 @@ async fn rules_are_applied_in_place_of_what_the_guest_sent() {
         (Scheme::Basic { username: "me".to_owned() }, "/?a=1", "authorization", format!("Basic {base64}")),
         (Scheme::Header { header: "x-api-key".to_owned() }, "/?a=1", "x-api-key", KEY.to_owned()),
         (Scheme::Header { header: "x-odd".to_owned() }, "/?a=1", "x-odd", KEY.to_owned()),
-        (Scheme::Query { parameter: "key".to_owned() }, "/?a=1&key=sk-live-0123456789%2Fabc%2Bdef", "authorization", String::new()),
+        (
+            Scheme::Query { parameter: "key".to_owned() },
+            "/?a=1&key=sk-live-0123456789%2Fabc%2Bdef",
+            "authorization",
+            String::new(),
+        ),
     ] {
         let gate = Setup::empty()
             .allow(&format!("http://api.test:{port}"), &ALL, Some(rule("key", scheme, "API_KEY")))
@@ -35,7 +40,10 @@ async fn rules_are_applied_in_place_of_what_the_guest_sent() {
         assert_eq!(header(head, name).unwrap_or_default(), want);
         let of_guest = head.lines().filter(|line| line.ends_with("from the guest")).count();
         assert_eq!(of_guest, if name == "x-odd" { 1 } else { 2 }, "x-kept and, unless it is the rule's, x-odd: {head}");
-        assert_eq!(gate.log.shown(port), ["http GET http://api.test:PORT ok [http:http://api.test:PORT secret:API_KEY address:127.0.0.1]"]);
+        assert_eq!(
+            gate.log.shown(port),
+            ["http GET http://api.test:PORT ok [http:http://api.test:PORT secret:API_KEY address:127.0.0.1]"]
+        );
     }
 }
 
@@ -58,9 +66,17 @@ async fn which_rule_applies() {
         .build();
     let mut lines = Vec::new();
     for (path, named) in [
-        ("/one", None), ("/one", Some("first")), ("/one", Some("second")), ("/one", Some("anonymous")), ("/two", None),
-        ("/two", Some("second")), ("/two", Some("anonymous")), ("/ungranted", None), ("/ungranted", Some("anonymous")),
-        ("/unset", None), ("/empty", None),
+        ("/one", None),
+        ("/one", Some("first")),
+        ("/one", Some("second")),
+        ("/one", Some("anonymous")),
+        ("/two", None),
+        ("/two", Some("second")),
+        ("/two", Some("anonymous")),
+        ("/ungranted", None),
+        ("/ungranted", Some("anonymous")),
+        ("/unset", None),
+        ("/empty", None),
     ] {
         let before = server.seen().len();
         let mut wanted = request("GET", format!("{url}{path}"));
@@ -80,7 +96,10 @@ async fn a_value_that_would_come_back_unredacted_is_not_sent() {
     let mut setup = Setup::with_key(&server);
     setup.hidden = Some(HashMap::from([("API_KEY".to_owned(), "the-value-of-yesterday".to_owned())]));
     let error = setup.build().send("GET", format!("http://api.test:{}/", server.port())).await.err().unwrap();
-    assert_eq!(error_line(&error), "denied credential: the secret `API_KEY` cannot be used: it was changed since the call began");
+    assert_eq!(
+        error_line(&error),
+        "denied credential: the secret `API_KEY` cannot be used: it was changed since the call began"
+    );
     assert!(server.seen().is_empty());
 }
 
@@ -103,6 +122,19 @@ async fn an_echo_is_redacted_in_body_and_headers() {
     assert_eq!(response.status(), 401);
     let headers: Vec<String> = response.headers().into_iter().map(|(name, value)| format!("{name}: {value}")).collect();
     insta::assert_snapshot!(format!("{}\n\n{}", headers.join("\n"), text(&mut *response).await.unwrap()));
+}
+
+#[tokio::test]
+async fn header_bytes_that_are_not_text_are_replaced() {
+    let server = Server::scripted(|mut peer| async move {
+        peer.head().await;
+        peer.send(b"HTTP/1.1 200 OK\r\nx-odd: a\xffb\r\ncontent-length: 0\r\n\r\n").await;
+        peer.closed().await;
+    })
+    .await;
+    let response =
+        Setup::open(&server).build().send("GET", format!("http://api.test:{}/", server.port())).await.unwrap();
+    assert_eq!(response.headers()[0], ("x-odd".to_owned(), "a\u{fffd}b".to_owned()));
 }
 
 #[tokio::test]
@@ -138,7 +170,8 @@ async fn errors_do_not_show_the_query() {
     let server = Server::scripted(|_| async {}).await;
     let port = server.port();
     let query = rule("key", Scheme::Query { parameter: "key".to_owned() }, "API_KEY");
-    let gate = Setup::empty().allow(&format!("http://api.test:{port}"), &ALL, Some(query)).value("API_KEY", KEY).build();
+    let gate =
+        Setup::empty().allow(&format!("http://api.test:{port}"), &ALL, Some(query)).value("API_KEY", KEY).build();
     for method in ["GET", "POST"] {
         let error = gate.send(method, format!("http://api.test:{port}/p?guest=1")).await.err().unwrap();
         let shown = format!("{error:?}");
@@ -190,7 +223,10 @@ async fn a_placeholder_whose_secret_is_not_granted_is_denied() {
     wanted.credential = Some("anonymous".to_owned());
     let body = gate.egress.placeholders.text("ASKED").into_bytes();
     let error = gate.egress.send(wanted, HttpBody::Bytes(body)).await.err().unwrap();
-    assert_eq!((error.kind.as_str(), error.hint.as_deref()), ("denied", Some("`midplane grant allow tester 'secret:ASKED'`")));
+    assert_eq!(
+        (error.kind.as_str(), error.hint.as_deref()),
+        ("denied", Some("`midplane grant allow tester 'secret:ASKED'`"))
+    );
     assert_eq!(gate.log.audits()[0].grant.as_deref(), Some("secret:ASKED"));
     assert!(server.seen().is_empty());
 }
@@ -211,11 +247,14 @@ async fn a_body_with_its_secrets_in_it_is_bounded() {
 #[tokio::test]
 async fn presigning_is_not_for_these_rules() {
     let url = "https://api.test";
-    let keyed = Setup::empty().allow(url, &["GET"], Some(rule("key", Scheme::Bearer, "API_KEY"))).value("API_KEY", KEY).build();
+    let keyed =
+        Setup::empty().allow(url, &["GET"], Some(rule("key", Scheme::Bearer, "API_KEY"))).value("API_KEY", KEY).build();
     let plain = Setup::empty().allow(url, &["GET"], None).build();
-    for (gate, method, want) in
-        [(&keyed, "GET", "unsupported presign"), (&plain, "GET", "unsupported presign"), (&plain, "PUT", "denied permission-missing")]
-    {
+    for (gate, method, want) in [
+        (&keyed, "GET", "unsupported presign"),
+        (&plain, "GET", "unsupported presign"),
+        (&plain, "PUT", "denied permission-missing"),
+    ] {
         assert_eq!(failure(gate.egress.presign(request(method, url), 60).await), want);
     }
     assert!(keyed.names.asked().is_empty());

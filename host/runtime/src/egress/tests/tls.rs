@@ -96,7 +96,11 @@ async fn an_authority_that_nobody_named_is_refused() {
 
 #[tokio::test]
 async fn a_server_without_tls_is_not_taken_for_one() {
-    let server = Server::answering(|_| answer("200 OK", "", "")).await;
+    let server = Server::scripted(|mut peer| async move {
+        peer.send(HELLO).await;
+        peer.closed().await;
+    })
+    .await;
     let url = format!("https://api.test:{}", server.port());
     let gate = Setup::empty().allow(&url, &ALL, None).build();
     let shown = gate.shown("GET", &url).await;
@@ -117,19 +121,30 @@ async fn a_body_that_is_cut_is_not_taken_for_a_whole_one() {
 
 #[tokio::test]
 async fn a_redirect_does_not_lead_away_from_tls() {
-    let server = Secure::start("HTTP/1.1 302 Found\r\nlocation: http://plain.test/\r\ncontent-length: 0\r\n\r\n", true).await;
+    let server =
+        Secure::start("HTTP/1.1 302 Found\r\nlocation: http://plain.test/\r\ncontent-length: 0\r\n\r\n", true).await;
     let url = format!("https://api.test:{}", server.port);
     let mut setup = Setup::empty().allow(&url, &ALL, None).allow("http://plain.test", &ALL, None);
     setup.tls = Some(Tls::with_extra_ca(server.authority.as_bytes()).unwrap());
     let gate = setup.build();
     let shown = gate.shown("GET", &url).await.replace(&server.port.to_string(), "PORT");
-    assert_eq!(shown, "denied address-refused: `https://api.test:PORT` redirects to `http://plain.test`, away from TLS");
+    assert_eq!(
+        shown,
+        "denied address-refused: `https://api.test:PORT` redirects to `http://plain.test`, away from TLS"
+    );
     assert_eq!(gate.names.asked(), ["api.test"]);
+    let outcomes: Vec<String> = gate.log.audits().into_iter().map(|audit| audit.outcome).collect();
+    assert_eq!(outcomes, ["ok", "denied"]);
 }
 
 #[test]
 fn an_extra_authority_must_be_one() {
-    for pem in ["", "no pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "-----BEGIN CERTIFICATE-----\n"] {
+    for pem in [
+        "",
+        "no pem",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        "-----BEGIN CERTIFICATE-----\n",
+    ] {
         let error = Tls::with_extra_ca(pem.as_bytes()).err().unwrap();
         assert_eq!(error.code, "certificate", "{pem}");
     }

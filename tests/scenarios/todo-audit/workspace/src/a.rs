@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: MIT
+// TODO: finish
+fn main() {}

@@ -1,0 +1,2 @@
+# FIXME(me): later
+print(1)
