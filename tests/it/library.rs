@@ -9,7 +9,9 @@ use midplane::core::task::{Task, Workspace, WorkspaceAccess};
 use midplane::{CancelReceipt, Config, FIRST_PARTY, Host, Paths, RunQuery, RunRequest};
 
 fn builder() -> midplane::Builder {
-    FIRST_PARTY.iter().fold(Host::builder(), |builder, plugin| builder.plugin(*plugin))
+    // Compiled once for all tests.
+    let builder = Host::builder().cache(concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
+    FIRST_PARTY.iter().fold(builder, |builder, plugin| builder.plugin(*plugin))
 }
 
 fn request(steps: &str, folder: &std::path::Path) -> RunRequest {

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 const START_MAX: Duration = Duration::from_secs(60);
 
 /// `aimock`, a mock of model vendors' HTTP APIs, answering from fixtures and keeping a journal of what it was sent.
-pub struct Aimock {
+pub(crate) struct Aimock {
     process: Group,
     url: String,
     key: String,
@@ -28,7 +28,7 @@ pub struct Aimock {
 
 impl Aimock {
     /// Starts one that takes `key` and nothing else as the caller's key. None where it is not installed.
-    pub async fn start(key: &str, fixtures: &Value) -> Option<Self> {
+    pub(crate) async fn start(key: &str, fixtures: &Value) -> Option<Self> {
         let script = installed("aimock", "target/peers/node_modules/@copilotkit/aimock/dist/cli.js")?;
         let folder = tempfile::tempdir().expect("folder");
         let file = folder.path().join("fixtures.json");
@@ -50,12 +50,12 @@ impl Aimock {
     }
 
     /// Where it listens, without a slash at the end.
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
     /// What it was sent, in order. Bodies are in the form of a chat completion, whatever the wire; keys are masked.
-    pub async fn journal(&self) -> Vec<Value> {
+    pub(crate) async fn journal(&self) -> Vec<Value> {
         let address = self.url.strip_prefix("http://").expect("a plain URL");
         let mut stream = TcpStream::connect(address).await.unwrap_or_else(|error| panic!("aimock is gone: {error}\n{}", self.process.said()));
         // HTTP/1.0: the body ends with the connection, so that no client is needed to read it.

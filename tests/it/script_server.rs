@@ -10,29 +10,29 @@ use tokio::task::JoinHandle;
 
 /// A request as it came over the wire.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub(crate) struct Request {
     /// Method and path.
-    pub line: String,
+    pub(crate) line: String,
     /// Names as they were written, in order.
-    pub headers: Vec<(String, String)>,
+    pub(crate) headers: Vec<(String, String)>,
     /// The body.
-    pub body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Request {
     /// All values of a header.
-    pub fn header(&self, name: &str) -> Vec<&str> {
+    pub(crate) fn header(&self, name: &str) -> Vec<&str> {
         self.headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str()).collect()
     }
 
     /// The body as JSON.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).expect("a JSON body")
     }
 }
 
 /// What is written to one connection.
-pub enum Step {
+pub(crate) enum Step {
     /// These bytes, as one write.
     Send(Vec<u8>),
     /// These bytes, again and again until the other side closes.
@@ -44,7 +44,7 @@ pub enum Step {
 type Script = dyn Fn(usize, &Request) -> Vec<Step> + Send + Sync;
 
 /// The server. It stops with this value.
-pub struct ScriptServer {
+pub(crate) struct ScriptServer {
     port: u16,
     requests: Arc<Mutex<Vec<Request>>>,
     accepting: JoinHandle<()>,
@@ -52,7 +52,7 @@ pub struct ScriptServer {
 
 impl ScriptServer {
     /// Starts one on a free loopback port. `script` is given the number of the request, from 0, and the request.
-    pub async fn start(script: impl Fn(usize, &Request) -> Vec<Step> + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(script: impl Fn(usize, &Request) -> Vec<Step> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("port");
         let port = listener.local_addr().expect("address").port();
         let requests: Arc<Mutex<Vec<Request>>> = Arc::default();
@@ -68,12 +68,12 @@ impl ScriptServer {
     }
 
     /// Where it listens, without a slash at the end.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
     /// What it was sent, in order.
-    pub fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<Request> {
         self.requests.lock().expect("nothing panics while it is held").clone()
     }
 }
@@ -134,7 +134,7 @@ async fn read(stream: &mut TcpStream) -> Option<Request> {
 }
 
 /// An answer that ends with the connection, in chunks of the transport as given.
-pub fn answer(status: &str, headers: &[(&str, &str)], chunks: &[&str]) -> Vec<Step> {
+pub(crate) fn answer(status: &str, headers: &[(&str, &str)], chunks: &[&str]) -> Vec<Step> {
     let mut head = format!("HTTP/1.1 {status}\r\nconnection: close\r\ntransfer-encoding: chunked\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
@@ -146,27 +146,27 @@ pub fn answer(status: &str, headers: &[(&str, &str)], chunks: &[&str]) -> Vec<St
 }
 
 /// The head of an SSE answer whose chunks follow as steps.
-pub fn sse_head() -> Step {
+pub(crate) fn sse_head() -> Step {
     Step::Send(b"HTTP/1.1 200 OK\r\nconnection: close\r\ntransfer-encoding: chunked\r\ncontent-type: text/event-stream\r\n\r\n".to_vec())
 }
 
 /// One chunk of the transport.
-pub fn chunked(text: &str) -> Vec<u8> {
+pub(crate) fn chunked(text: &str) -> Vec<u8> {
     format!("{:x}\r\n{text}\r\n", text.len()).into_bytes()
 }
 
 /// An SSE answer of Anthropic's events, each named by the `type` of its data.
-pub fn sse(events: &[Value]) -> Vec<Step> {
+pub(crate) fn sse(events: &[Value]) -> Vec<Step> {
     answer("200 OK", &[("content-type", "text/event-stream")], &[&sse_text(events)])
 }
 
 /// The same as text.
-pub fn sse_text(events: &[Value]) -> String {
+pub(crate) fn sse_text(events: &[Value]) -> String {
     events.iter().map(|data| format!("event: {}\ndata: {data}\n\n", data["type"].as_str().unwrap_or("x"))).collect()
 }
 
 /// A whole message of these blocks: start, each block with its deltas, and the end for `stop_reason`.
-pub fn message(blocks: Vec<Vec<Value>>, stop_reason: &str) -> Vec<Value> {
+pub(crate) fn message(blocks: Vec<Vec<Value>>, stop_reason: &str) -> Vec<Value> {
     let mut events = vec![start()];
     events.extend(blocks.into_iter().flatten());
     events.push(json!({"type": "message_delta", "delta": {"stop_reason": stop_reason, "stop_sequence": null}, "usage": {"output_tokens": 9}}));
@@ -175,13 +175,13 @@ pub fn message(blocks: Vec<Vec<Value>>, stop_reason: &str) -> Vec<Value> {
 }
 
 /// The beginning of a message.
-pub fn start() -> Value {
+pub(crate) fn start() -> Value {
     json!({"type": "message_start", "message": {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-scripted",
         "content": [], "stop_reason": null, "usage": {"input_tokens": 12, "cache_creation_input_tokens": 3, "cache_read_input_tokens": 4, "output_tokens": 1}}})
 }
 
 /// A block and its deltas.
-pub fn block(index: u64, start: &Value, deltas: &[Value]) -> Vec<Value> {
+pub(crate) fn block(index: u64, start: &Value, deltas: &[Value]) -> Vec<Value> {
     let mut events = vec![json!({"type": "content_block_start", "index": index, "content_block": start})];
     events.extend(deltas.iter().map(|delta| json!({"type": "content_block_delta", "index": index, "delta": delta})));
     events.push(json!({"type": "content_block_stop", "index": index}));
@@ -189,13 +189,13 @@ pub fn block(index: u64, start: &Value, deltas: &[Value]) -> Vec<Value> {
 }
 
 /// A block of text in pieces.
-pub fn text(index: u64, pieces: &[&str]) -> Vec<Value> {
+pub(crate) fn text(index: u64, pieces: &[&str]) -> Vec<Value> {
     let deltas: Vec<Value> = pieces.iter().map(|piece| json!({"type": "text_delta", "text": piece})).collect();
     block(index, &json!({"type": "text", "text": ""}), &deltas)
 }
 
 /// A tool call whose arguments come in pieces.
-pub fn tool(index: u64, id: &str, name: &str, pieces: &[&str]) -> Vec<Value> {
+pub(crate) fn tool(index: u64, id: &str, name: &str, pieces: &[&str]) -> Vec<Value> {
     let deltas: Vec<Value> = pieces.iter().map(|piece| json!({"type": "input_json_delta", "partial_json": piece})).collect();
     block(index, &json!({"type": "tool_use", "id": id, "name": name, "input": {}}), &deltas)
 }

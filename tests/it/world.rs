@@ -13,10 +13,10 @@ use midplane::{Config, FIRST_PARTY, Host, Paths, RunRequest};
 use serde_json::{Value, json};
 
 /// The key of the tests: long, of the vendor's form, with characters that each encoding writes differently.
-pub const KEY: &str = "sk-ant-api03-q7/Zt+Jw0~4mVx=Ld8Rb2Nf6Ys9Hc1Gp5Ke3Ua";
+pub(crate) const KEY: &str = "sk-ant-api03-q7/Zt+Jw0~4mVx=Ld8Rb2Nf6Ys9Hc1Gp5Ke3Ua";
 
 /// How a host is set up.
-pub struct Setup {
+pub(crate) struct Setup {
     base_url: String,
     key: Option<String>,
     granted: bool,
@@ -28,7 +28,7 @@ pub struct Setup {
 
 impl Setup {
     /// The profile `anthropic` at a server, with the key and both grants.
-    pub fn new(base_url: &str) -> Self {
+    pub(crate) fn new(base_url: &str) -> Self {
         Self {
             base_url: base_url.to_owned(),
             key: Some(KEY.to_owned()),
@@ -41,43 +41,43 @@ impl Setup {
     }
 
     /// Another key, or none in the environment.
-    pub fn key(mut self, key: Option<&str>) -> Self {
+    pub(crate) fn key(mut self, key: Option<&str>) -> Self {
         self.key = key.map(str::to_owned);
         self
     }
 
     /// No grant of the operator.
-    pub fn ungranted(mut self) -> Self {
+    pub(crate) fn ungranted(mut self) -> Self {
         self.granted = false;
         self
     }
 
     /// A setting of the profile.
-    pub fn setting(mut self, name: &str, value: Value) -> Self {
+    pub(crate) fn setting(mut self, name: &str, value: Value) -> Self {
         self.settings.insert(name.to_owned(), value);
         self
     }
 
     /// A bound of the host.
-    pub fn limit(mut self, name: &str, value: u64) -> Self {
+    pub(crate) fn limit(mut self, name: &str, value: u64) -> Self {
         self.limits.insert(name.to_owned(), value);
         self
     }
 
     /// Dumps the memories of guests that trap.
-    pub fn core_dumps(mut self, folder: &Path) -> Self {
+    pub(crate) fn core_dumps(mut self, folder: &Path) -> Self {
         self.core_dumps = Some(folder.to_owned());
         self
     }
 
     /// Keeps compiled plugins and spooled bodies in the test's own folder, so that they can be searched.
-    pub fn own_cache(mut self) -> Self {
+    pub(crate) fn own_cache(mut self) -> Self {
         self.own_cache = true;
         self
     }
 
     /// Opens it in new folders.
-    pub async fn open(self) -> World {
+    pub(crate) async fn open(self) -> World {
         let home = tempfile::tempdir().expect("home");
         let workspace = tempfile::tempdir().expect("workspace");
         let host = self.host(home.path()).await;
@@ -115,19 +115,19 @@ impl Setup {
 }
 
 /// A host and its folders.
-pub struct World {
+pub(crate) struct World {
     /// The host.
-    pub host: Host,
+    pub(crate) host: Host,
     /// The folder that tasks work in.
-    pub workspace: tempfile::TempDir,
+    pub(crate) workspace: tempfile::TempDir,
     /// All state of the host.
-    pub home: tempfile::TempDir,
+    pub(crate) home: tempfile::TempDir,
     setup: Setup,
 }
 
 impl World {
     /// A task in the workspace, which it may change.
-    pub fn task(&self, goal: &str) -> Task {
+    pub(crate) fn task(&self, goal: &str) -> Task {
         let mut task = Task::new(goal);
         let path = self.workspace.path().display().to_string();
         task.workspace = Some(task::Workspace { path, access: WorkspaceAccess::ReadWrite });
@@ -135,14 +135,14 @@ impl World {
     }
 
     /// Runs a task to its end.
-    pub async fn run(&self, task: Task) -> Ran {
+    pub(crate) async fn run(&self, task: Task) -> Ran {
         let mut run = self.host.run(request(task)).await.unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
         let outcome = run.outcome().await.expect("a log that can be written");
         self.ran(run.id(), outcome).await
     }
 
     /// What a run that ended has left.
-    pub async fn ran(&self, id: &RunId, outcome: Outcome) -> Ran {
+    pub(crate) async fn ran(&self, id: &RunId, outcome: Outcome) -> Ran {
         let mut events = self.host.subscribe(id, 1).await.expect("events");
         let mut records = Vec::new();
         while let Some(more) = events.next().await.expect("records") {
@@ -152,7 +152,7 @@ impl World {
     }
 
     /// The same folders under a new host, as after a restart.
-    pub async fn reopened(self) -> Self {
+    pub(crate) async fn reopened(self) -> Self {
         let Self { host, workspace, home, setup } = self;
         host.shutdown().await;
         drop(host);
@@ -162,42 +162,42 @@ impl World {
 }
 
 /// A request under the profile of the tests.
-pub fn request(task: Task) -> RunRequest {
+pub(crate) fn request(task: Task) -> RunRequest {
     RunRequest { profile: "anthropic".to_owned(), task, allow: Vec::new() }
 }
 
 /// A run that ended.
-pub struct Ran {
+pub(crate) struct Ran {
     /// Its result.
-    pub outcome: Outcome,
+    pub(crate) outcome: Outcome,
     /// Its log.
-    pub records: Vec<Record>,
+    pub(crate) records: Vec<Record>,
 }
 
 impl Ran {
     /// All text of the model, joined.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.of(EventKind::AssistantText).filter_map(|data| data["text"].as_str().map(str::to_owned)).collect()
     }
 
     /// The data of all events of a kind.
-    pub fn of(&self, kind: EventKind) -> impl Iterator<Item = Value> {
+    pub(crate) fn of(&self, kind: EventKind) -> impl Iterator<Item = Value> {
         self.records.iter().filter(move |record| record.kind == kind).map(|record| Value::Object(record.data.clone()))
     }
 
     /// The notifications of a type.
-    pub fn notifications(&self, of: &str) -> Vec<Value> {
+    pub(crate) fn notifications(&self, of: &str) -> Vec<Value> {
         self.of(EventKind::Notification).filter(|data| data["type"] == of).collect()
     }
 
     /// Kind and code of the error, `none` without one.
-    pub fn error(&self) -> String {
+    pub(crate) fn error(&self) -> String {
         self.outcome.error.as_ref().map_or_else(|| "none".to_owned(), |error| format!("{}/{}", error.kind, error.code))
     }
 
     /// The log without what differs from run to run. Pieces of text are joined, since where they are cut is up to the
     /// network; audits are left out, since when they are written down is up to the batches.
-    pub fn story(&self) -> String {
+    pub(crate) fn story(&self) -> String {
         let mut lines: Vec<(String, Value)> = Vec::new();
         for record in &self.records {
             let mut data = Value::Object(record.data.clone());
@@ -224,7 +224,7 @@ fn steady(value: &mut Value) {
         Value::Object(fields) => {
             for (name, value) in fields.iter_mut() {
                 match name.as_str() {
-                    "duration_ms" => *value = json!(0),
+                    "duration_ms" | "wait_ms" => *value = json!(0),
                     "session_id" if value.is_string() => *value = json!("<session>"),
                     _ => steady(value),
                 }

@@ -1,30 +1,67 @@
-//! Structured output: is a schema one, and does a value conform to it.
+//! JSON Schema: is a schema one, and does a value conform to it.
 //!
 //! Dialect as `$schema` says, draft 2020-12 where it says nothing. `format` is annotation only, and references to other
-//! documents are never fetched: both as in the contract that this replaces (agent-runtime-kit, section 10).
+//! documents are never fetched: both as in the contract that this replaces (agent-runtime-kit, section 10). The crate
+//! behind it is built without its resolvers.
 
+use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
 
+use crate::text::shown;
 use crate::{Error, Result};
+
+/// A schema, ready to check values.
+#[derive(Debug, Clone)]
+pub struct Schema(Validator);
+
+/// Most problems that are listed of one value.
+const PROBLEMS_MAX: usize = 20;
+
+/// Steps that the regular expression of a `pattern` may go back. Patterns are the operator's, but the texts are a model's.
+const BACKTRACK_MAX: usize = 1_000_000;
+
+impl Schema {
+    /// Takes a schema (`invalid`, code `output-schema` where it is none).
+    pub fn new(schema: &Value) -> Result<Self> {
+        if !schema.is_object() {
+            return Err(Error::invalid("output-schema", "the output schema is not a JSON object")
+                .hint("a schema looks like {\"type\": \"object\", \"properties\": {...}}"));
+        }
+        jsonschema::options()
+            .should_validate_formats(false)
+            .with_pattern_options(PatternOptions::fancy_regex().backtrack_limit(BACKTRACK_MAX))
+            .build(schema)
+            .map(Self)
+            .map_err(|error| {
+                let (at, why) = (place("", &error.instance_path().to_string()), shown(&error.to_string(), 300));
+                Error::invalid("output-schema", format!("the output schema is not a JSON Schema: at `{at}`: {why}"))
+            })
+    }
+
+    /// What is wrong with a value, each with its place; empty if it conforms. `below` is a part of the place that whoever
+    /// made the value does not know, and is left out.
+    #[must_use]
+    pub fn problems(&self, value: &Value, below: &str) -> Vec<String> {
+        let problem = |error: jsonschema::ValidationError<'_>| {
+            format!("at `{}`: {}", place(below, &error.instance_path().to_string()), shown(&error.to_string(), 300))
+        };
+        let mut errors = self.0.iter_errors(value);
+        let mut problems: Vec<String> = errors.by_ref().take(PROBLEMS_MAX).map(problem).collect();
+        if errors.next().is_some() {
+            problems.push("and more".to_owned());
+        }
+        problems
+    }
+}
 
 /// Refuses what is not a JSON Schema (`invalid`, code `output-schema`).
 pub fn check(schema: &Value) -> Result<()> {
-    validator(schema).map(|_| ())
+    Schema::new(schema).map(|_| ())
 }
 
-/// Refuses a value that does not conform (`invalid`, code `nonconforming`); the message lists the first problems with
-/// their paths.
+/// Refuses a value that does not conform (`invalid`, code `nonconforming`), with the problems.
 pub fn conforms(schema: &Value, value: &Value) -> Result<()> {
-    let validator = validator(schema)?;
-    let problems: Vec<String> = validator
-        .iter_errors(value)
-        .take(PROBLEMS_MAX)
-        .map(|error| {
-            let path = error.instance_path().to_string();
-            let path = if path.is_empty() { "/".to_owned() } else { path };
-            crate::text::shown(&format!("`{path}`: {error}"), 300)
-        })
-        .collect();
+    let problems = Schema::new(schema)?.problems(value, "");
     if problems.is_empty() {
         Ok(())
     } else {
@@ -32,18 +69,9 @@ pub fn conforms(schema: &Value, value: &Value) -> Result<()> {
     }
 }
 
-/// Problems named in one message.
-const PROBLEMS_MAX: usize = 5;
-
-fn validator(schema: &Value) -> Result<jsonschema::Validator> {
-    if !schema.is_object() {
-        return Err(Error::invalid("output-schema", "the output schema is not a JSON object")
-            .hint("a schema looks like {\"type\": \"object\", \"properties\": {...}}"));
-    }
-    jsonschema::options().should_validate_formats(false).build(schema).map_err(|error| {
-        let why = crate::text::shown(&error.to_string(), 300);
-        Error::invalid("output-schema", format!("the output schema is not a JSON Schema: {why}"))
-    })
+fn place(below: &str, pointer: &str) -> String {
+    let pointer = pointer.strip_prefix(below).unwrap_or(pointer);
+    if pointer.is_empty() { "/".to_owned() } else { pointer.to_owned() }
 }
 
 #[cfg(test)]
@@ -58,8 +86,21 @@ mod tests {
         assert!(conforms(&schema, &json!({"n": 1})).is_ok());
         let error = conforms(&schema, &json!({"n": "x"})).expect_err("refused");
         assert_eq!((error.code.as_ref(), error.message.contains("/n")), ("nonconforming", true));
-        for bad in [json!(3), json!({"type": "objekt"}), json!({"$schema": "http://nowhere.example/x"}), json!({"$ref": "http://nowhere.example/x"})] {
+        let bad = [
+            json!(3),
+            json!({"type": "objekt"}),
+            json!({"$schema": "http://nowhere.example/x"}),
+            json!({"$ref": "http://nowhere.example/x"}),
+        ];
+        for bad in bad {
             assert_eq!(check(&bad).expect_err("refused").code, "output-schema", "{bad}");
         }
+    }
+
+    #[test]
+    fn problems_are_bounded() {
+        let schema = Schema::new(&json!({"type": "array", "items": {"type": "integer"}})).expect("schema");
+        let problems = schema.problems(&json!(vec!["x"; 100]), "");
+        assert_eq!((problems.len(), problems.last().map(String::as_str)), (PROBLEMS_MAX + 1, Some("and more")));
     }
 }

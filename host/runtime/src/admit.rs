@@ -5,6 +5,7 @@
 //! ```
 //! Nothing is written before all of it has passed: a refused task leaves no trace but its answer.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -321,6 +322,16 @@ struct Services<E> {
 }
 
 impl<E: ports::Events + Sink + 'static> Services<E> {
+    /// The settings, with placeholders for those that name a secret.
+    fn config(&self, profile: &Profile, shared: &Shared) -> Arc<BTreeMap<String, String>> {
+        if profile.secret_settings.is_empty() {
+            return profile.config.clone();
+        }
+        let mut config = (*profile.config).clone();
+        config.extend(profile.secret_settings.iter().map(|(setting, name)| (setting.clone(), shared.placeholders.text(name))));
+        Arc::new(config)
+    }
+
     /// The whole reach of the call.
     fn ports(&self, host: &Host, profile: &Profile, shared: &Shared, folder: Option<Arc<Workspace>>) -> Ports {
         let Self { call, rights, secrets, redactor, events, tools } = self;
@@ -328,7 +339,7 @@ impl<E: ports::Events + Sink + 'static> Services<E> {
         let policy = host.inner.asker.clone().map_or(Policy::Decline, Policy::Ask);
         Ports {
             control: call.control.clone(),
-            config: profile.config.clone(),
+            config: self.config(profile, shared),
             log: Arc::new(TraceLog::new(redactor.clone(), span, &call.limits)),
             events: events.clone(),
             http: Arc::new(Egress {
@@ -376,6 +387,7 @@ fn cancel_ports(
         digest: profile.digest.clone(),
         plugin: profile.plugin.clone(),
         config: profile.config.clone(),
+        secret_settings: profile.secret_settings.clone(),
         permissions: profile.permissions.clone(),
         limits: profile.limits.clone(),
     };

@@ -32,6 +32,7 @@ use crate::view::{GrantView, OutputFile, PluginView, ProfileView, RunView, Subsc
 /// Makes a [`Host`].
 pub struct Builder {
     paths: Option<Paths>,
+    cache: Option<PathBuf>,
     helper: Option<PathBuf>,
     config: Config,
     embedded: Vec<Embedded>,
@@ -56,7 +57,10 @@ pub(crate) struct Inner {
     pub(crate) asker: Option<Arc<dyn Asker>>,
     pub(crate) tls: Tls,
     pub(crate) resolver: Arc<dyn Resolve>,
+    /// Where blobs that are too large for memory are spooled, in files without a name.
     pub(crate) spool: PathBuf,
+    /// The folder of a host whose state is in memory, removed with it.
+    _temporary: Option<tempfile::TempDir>,
     pub(crate) room: Arc<Semaphore>,
     env: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
     runs: Mutex<HashMap<RunId, Active>>,
@@ -90,6 +94,14 @@ impl Builder {
     #[must_use]
     pub fn paths(mut self, paths: Paths) -> Self {
         self.paths = Some(paths);
+        self
+    }
+
+    /// Keeps compiled plugins in this folder, wherever the rest is. Without it and without [`Self::paths`] they are compiled
+    /// anew by each host, and gone with it.
+    #[must_use]
+    pub fn cache(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.cache = Some(folder.into());
         self
     }
 
@@ -141,7 +153,8 @@ impl Builder {
     pub async fn open(self) -> Result<Host> {
         let limits = self.config.limits()?;
         let tls = trust(&self.config.certificate_authorities)?;
-        let (store, owner, cache, spool) = match &self.paths {
+        let mut temporary = None;
+        let (store, owner, cache) = match &self.paths {
             Some(paths) => {
                 crate::helper::private_folder(&paths.data)?;
                 crate::helper::private_folder(&paths.cache)?;
@@ -150,13 +163,20 @@ impl Builder {
                     .await
                     .map_err(|error| Error::internal("store", format!("opening was lost: {error}")))??;
                 let owner = Owner::new(&paths.data.join("owners"), new_id()?)?;
-                (store, Some(owner), paths.cache.clone(), paths.cache.clone())
+                (store, Some(owner), paths.cache.clone())
             }
             None => {
-                let temp = std::env::temp_dir();
-                (Store::memory()?, None, temp.join(format!("midplane-{}", new_id()?)), temp)
+                let folder = tempfile::Builder::new()
+                    .prefix("midplane-")
+                    .tempdir()
+                    .map_err(|error| Error::unavailable("folder", format!("no temporary folder can be made: {error}")))?;
+                let cache = folder.path().to_owned();
+                temporary = Some(folder);
+                (Store::memory()?, None, cache)
             }
         };
+        let spool = cache.clone();
+        let cache = self.cache.unwrap_or(cache);
         let engine = match self.core_dumps {
             Some(folder) => Engine::with_core_dumps(&limits, folder)?,
             None => Engine::new(&limits)?,
@@ -179,6 +199,7 @@ impl Builder {
                 tls,
                 resolver: Arc::new(SystemResolver),
                 spool,
+                _temporary: temporary,
                 room: Arc::new(Semaphore::new(room)),
                 env: self.env,
                 runs: Mutex::default(),
@@ -198,6 +219,7 @@ impl Host {
     pub fn builder() -> Builder {
         Builder {
             paths: None,
+            cache: None,
             helper: None,
             config: Config::default(),
             embedded: Vec::new(),
@@ -500,6 +522,7 @@ impl Host {
             digest: entry.digest,
             plugin,
             config: Arc::new(settled.config),
+            secret_settings: settled.secret_settings,
             permissions: Arc::new(settled.permissions),
             limits: settled.limits,
         })

@@ -26,6 +26,7 @@ pub mod config;
 mod driver;
 mod egress;
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod fakes;
 mod first_party;
 mod helper;

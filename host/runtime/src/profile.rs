@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use midplane_core::gate;
 use midplane_core::limits::Limits;
-use midplane_core::manifest::Manifest;
+use midplane_core::manifest::{Manifest, SettingType};
 use midplane_core::permission::{Grant, Grants, Permission, Permissions};
 use midplane_core::{Digest, ProfileName, Result};
 use midplane_engine::Plugin;
@@ -19,6 +19,8 @@ pub(crate) struct Profile {
     pub(crate) plugin: Plugin,
     /// What `config.get` answers.
     pub(crate) config: Arc<BTreeMap<String, String>>,
+    /// Settings that name a secret: setting to secret. The plugin reads a placeholder.
+    pub(crate) secret_settings: BTreeMap<String, String>,
     pub(crate) permissions: Arc<Permissions>,
     /// The operator's bounds, lowered by what the plugin asks for.
     pub(crate) limits: Limits,
@@ -27,12 +29,26 @@ pub(crate) struct Profile {
 /// What a manifest and an operator's settings make of a profile, before anything is loaded.
 pub(crate) struct Settled {
     pub(crate) config: BTreeMap<String, String>,
+    pub(crate) secret_settings: BTreeMap<String, String>,
     pub(crate) permissions: Permissions,
     pub(crate) limits: Limits,
 }
 
 pub(crate) fn settle(manifest: &Manifest, settings: &BTreeMap<String, Value>, limits: &Limits) -> Result<Settled> {
-    let settings = manifest.settings_with(settings)?;
+    // `{secret: NAME}` in place of a value: the plugin gets a stand-in, which the host replaces while it sends.
+    let named = |value: &Value| match value.as_object() {
+        Some(map) if map.len() == 1 => map.get("secret").and_then(Value::as_str).map(str::to_owned),
+        _ => None,
+    };
+    let of_text = |name: &str| manifest.settings.get(name).is_some_and(|setting| setting.kind == SettingType::String);
+    let secret_settings: BTreeMap<String, String> = settings
+        .iter()
+        .filter(|(name, _)| of_text(name))
+        .filter_map(|(name, value)| Some((name.clone(), named(value)?)))
+        .collect();
+    let plain = settings.iter().filter(|(name, _)| !secret_settings.contains_key(*name));
+    let plain: BTreeMap<String, Value> = plain.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let settings = manifest.settings_with(&plain)?;
     let permissions = Permissions::resolve(manifest, &settings)?;
     let text = |value: Value| match value {
         Value::String(text) => text,
@@ -40,6 +56,7 @@ pub(crate) fn settle(manifest: &Manifest, settings: &BTreeMap<String, Value>, li
     };
     Ok(Settled {
         config: settings.into_iter().map(|(name, value)| (name, text(value))).collect(),
+        secret_settings,
         permissions,
         limits: limits.clone().lowered(&manifest.limits)?,
     })

@@ -26,16 +26,14 @@ use midplane_plugin::{Agent, Error, ErrorKind, Host, Result, settings};
 
 use wire::{Anthropic, Thinking};
 
-/// What the adapter can do. `budget`: each reply's usage is told to the host as soon as it is known, and the host stops the
-/// run by it; the vendor itself takes no limit and names no price.
-const FEATURES: [&str; 12] = [
+/// What the adapter can do. Not `budget`: a reply names no price, so a limit in money could not be kept.
+const FEATURES: &[&str] = &[
     "working_directory",
     "session_resume",
     "structured_output",
     "streaming",
     "tool_audit",
     "cancellation",
-    "budget",
     "reasoning_effort",
     "tool_filters",
     "skills",
@@ -48,7 +46,7 @@ pub struct AnthropicAgent;
 
 impl Agent for AnthropicAgent {
     fn capabilities(_host: &dyn Host) -> CapabilitySet {
-        agent::features(&FEATURES)
+        agent::features(FEATURES)
     }
 
     fn availability(host: &dyn Host, probe_timeout_ms: u32) -> AvailabilityReport {

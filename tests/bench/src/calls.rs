@@ -19,8 +19,8 @@ pub(crate) async fn start(effort: Effort) -> Result<Vec<Row>> {
     let limits = Limits::default();
     let engine = Engine::new(&limits)?;
     let mut rows = Vec::new();
-    let playbook = first_party().find(|(name, _)| *name == "playbook").context("no plugin `playbook`")?;
-    for (name, component) in [("smallest guest", GUEST.component), playbook] {
+    let adapter = first_party().find(|(name, _)| *name == "anthropic").context("no plugin `anthropic`")?;
+    for (name, component) in [("smallest guest", GUEST.component), adapter] {
         let (ours, bare) = (plugin(&engine, component)?, Bare::new(component)?);
         let (ours, bare) = interleave(
             effort.of(100, 4),

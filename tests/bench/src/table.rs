@@ -83,13 +83,9 @@ impl Row {
     }
 
     fn cells(&self) -> [String; 8] {
-        if let Some(why) = &self.skipped {
-            return [self.measure.clone(), format!("skipped: {why}")]
-                .into_iter()
-                .chain(std::iter::repeat_n(String::new(), 6))
-                .collect::<Vec<_>>()
-                .try_into()
-                .unwrap_or_default();
+        if self.skipped.is_some() {
+            let empty = String::new;
+            return [self.measure.clone(), "skipped".into(), empty(), empty(), empty(), empty(), empty(), empty()];
         }
         let shown = |value: f64| Shown { unit: self.unit, value }.to_string();
         // A tail needs samples: of a handful it would be the largest, under a name that promises more.
@@ -128,6 +124,11 @@ pub(crate) fn render(rows: &[Row]) -> String {
         if index == 0 {
             out.extend(widths.map(|width| format!("|{}", "-".repeat(width + 2))));
             out.push_str("|\n");
+        }
+    }
+    for row in rows {
+        if let Some(why) = &row.skipped {
+            out.push_str(&format!("\nskipped: {}: {why}\n", row.measure));
         }
     }
     out

@@ -151,6 +151,22 @@ fn texts_become() {
     insta::assert_snapshot!(shown.join("\n"));
 }
 
+/// What a reader by offset sees: the same length, and stars where a value or an encoding of it stood.
+#[test]
+fn a_mask_keeps_every_position() {
+    let redactor = redactor(&[("A", "abcabcabc"), ("B", "other-value")]);
+    for (text, want) in [
+        ("nothing here", "nothing here"),
+        ("<abcabcabc>", "<*********>"),
+        ("<abcabcabcabc>", "<************>"),
+        ("other-valueother-value", "**********************"),
+        ("6f746865722d76616c7565.", "**********************."),
+    ] {
+        assert_eq!(String::from_utf8_lossy(&redactor.mask(text.as_bytes())), want, "{text}");
+    }
+    assert_eq!(*Redactor::default().mask(b"abcabcabc"), *b"abcabcabc");
+}
+
 #[test]
 fn every_echo_is_found_whole_and_at_every_cut() {
     for value in

@@ -327,11 +327,14 @@ enum SendBody {
     Blob(BlobBody),
 }
 
+/// A read of a blob under way.
+type Reading = Pin<Box<dyn Future<Output = Result<Vec<u8>>> + Send>>;
+
 struct BlobBody {
     blob: Arc<dyn Blob>,
     offset: u64,
     left: u64,
-    reading: Option<Pin<Box<dyn Future<Output = Result<Vec<u8>>> + Send>>>,
+    reading: Option<Reading>,
 }
 
 impl SendBody {

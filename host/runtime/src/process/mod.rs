@@ -14,6 +14,7 @@ pub(crate) mod group;
 pub(crate) mod pump;
 mod stdin;
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -30,6 +30,7 @@ mod return_result;
 mod schema;
 mod shell;
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod tests;
 mod tool;
 mod walk;
@@ -47,7 +48,6 @@ use midplane_engine::ports::{Tool as Offered, ToolAnswer, ToolCall, Tools};
 use serde_json::Value;
 
 pub(crate) use self::files::{Change, FileChange};
-pub(crate) use self::schema::check_output_schema;
 
 use self::files::Files;
 use self::return_result::ReturnResult;

@@ -20,12 +20,7 @@ pub(super) fn compile(schema: &Value) -> Result<Validator, String> {
         .map_err(|error| format!("at `{}`: {error}", place(&error.instance_path().to_string())))
 }
 
-/// Whether a task's output schema is a schema; `invalid` code `output-schema`.
-pub(crate) fn check_output_schema(schema: &Value) -> Result<()> {
-    compile_output(schema).map(|_| ())
-}
-
-/// The validator of a task's output schema.
+/// The validator of a task's output schema; `invalid` code `output-schema` where it is no schema.
 pub(super) fn compile_output(schema: &Value) -> Result<Validator> {
     if !schema.is_object() {
         return Err(Error::invalid("output-schema", "the output schema is not a JSON object"));

@@ -1,0 +1,28 @@
+//! One file a command: its arguments, and `run`, which does it and gives the exit code.
+
+use crate::app::App;
+use crate::cli::Command;
+use crate::exit::Exit;
+
+pub(crate) mod completions;
+pub(crate) mod doctor;
+pub(crate) mod grant;
+pub(crate) mod plugin;
+pub(crate) mod profile;
+pub(crate) mod run;
+pub(crate) mod runs;
+
+/// Does what the command line says.
+pub(crate) async fn run(app: &App, command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Run(args) => run::run(app, *args).await,
+        Command::Runs(command) => runs::run(app, command).await,
+        Command::Plugin(command) => plugin::run(app, command).await,
+        Command::Profile(command) => profile::run(app, command).await,
+        Command::Grant(command) => grant::run(app, command).await,
+        Command::Doctor(args) => doctor::run(app, args).await,
+        Command::Completions(args) => completions::run(app, args),
+        // Done before there is an app.
+        Command::Helper { arguments } => Ok(if midplane::helper_main(&arguments) == 0 { Exit::Done } else { Exit::Failed }),
+    }
+}
