@@ -10,7 +10,8 @@ use std::process::Command;
 /// Builds these packages and gives the components, copied to the script's `OUT_DIR`, in the same order. `inputs` are the
 /// files and folders below the root of the workspace that the packages are made of, beside the SDK and the contract.
 pub(crate) fn build(packages: &[&str], inputs: &[&str]) -> Vec<PathBuf> {
-    let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR for a build script"));
+    let here =
+        PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR for a build script"));
     let root = here.ancestors().nth(2).expect("the crate lies two folders below the workspace");
     for input in inputs.iter().chain(&["sdk/rust/src", "sdk/rust/Cargo.toml", "wit/v0", "Cargo.lock"]) {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
@@ -29,8 +30,15 @@ pub(crate) fn build(packages: &[&str], inputs: &[&str]) -> Vec<PathBuf> {
         let text = name.to_string_lossy();
         let outer = text.starts_with("CARGO_PROFILE_")
             || text.starts_with("CARGO_TARGET_")
-            || ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTC"]
-                .contains(&text.as_ref());
+            || [
+                "RUSTFLAGS",
+                "CARGO_ENCODED_RUSTFLAGS",
+                "CARGO_BUILD_TARGET",
+                "RUSTC_WRAPPER",
+                "RUSTC_WORKSPACE_WRAPPER",
+                "RUSTC",
+            ]
+            .contains(&text.as_ref());
         if outer {
             cargo.env_remove(&name);
         }

@@ -3,9 +3,12 @@
 mod anthropic;
 mod command;
 mod docs;
+mod hostile;
 mod library;
 mod peer;
+mod processes;
 mod rules;
 mod scenarios;
 mod script_server;
+mod secrets;
 mod world;

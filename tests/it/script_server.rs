@@ -1,6 +1,7 @@
 //! A small HTTP server that answers as it is told, byte by byte: for shapes of answers that no mock makes.
 
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -39,6 +40,8 @@ pub(crate) enum Step {
     Repeat(Vec<u8>),
     /// Nothing more, until the other side closes.
     Hold,
+    /// Counts that it came this far: after [`Step::Hold`], that the other side has closed.
+    Count(Arc<AtomicUsize>),
 }
 
 type Script = dyn Fn(usize, &Request) -> Vec<Step> + Send + Sync;
@@ -102,6 +105,9 @@ async fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Request>>, script: &Scrip
                 stream.write_all(&bytes).await.ok()?;
             },
             Step::Hold => while stream.read_u8().await.is_ok() {},
+            Step::Count(count) => {
+                count.fetch_add(1, Ordering::SeqCst);
+            }
         }
     }
     stream.shutdown().await.ok()

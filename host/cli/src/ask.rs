@@ -3,7 +3,7 @@
 //! Questions stand on standard error, answers come from standard input. Nothing but a clear yes allows anything: an empty
 //! line, an end of input and an answer that is none are a no.
 
-use std::io::BufRead as _;
+use std::io::{self, BufRead as _, Write as _};
 
 use async_trait::async_trait;
 use console::style;
@@ -16,25 +16,35 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::screen;
 
-/// Lines that are typed, read by a thread of its own: one that waits for a line cannot be told to stop.
-pub(crate) struct Typed {
+/// The person: what they are shown, and the lines that they type, read by a thread of its own, since one that waits for a
+/// line cannot be told to stop.
+pub(crate) struct Person {
+    show: Box<dyn Fn(&str) + Send>,
     lines: Option<mpsc::Receiver<String>>,
 }
 
 /// Lines that are held unread.
 const LINES_MAX: usize = 16;
 
-impl Typed {
-    /// The lines of standard input. Nothing is read before the first question.
-    pub(crate) fn stdin() -> Self {
-        Self { lines: None }
+impl Person {
+    /// Whoever sits at this terminal. Nothing is read before the first question.
+    pub(crate) fn here() -> Self {
+        // A question that cannot be shown gets no answer, which is a no.
+        let show = |text: &str| {
+            let _ = screen::suspend(|| io::stderr().write_all(text.as_bytes()));
+        };
+        Self { show: Box::new(show), lines: None }
+    }
+
+    fn tell(&self, line: &str) {
+        (self.show)(&format!("{line}\n"));
     }
 
     /// Asks, and gives the next line; none at the end of input. What was typed before the question is no answer to it.
-    pub(crate) async fn ask(&mut self, question: &str) -> Option<String> {
+    async fn ask(&mut self, question: &str) -> Option<String> {
         let lines = self.lines.get_or_insert_with(read_stdin);
         while lines.try_recv().is_ok() {}
-        prompt(question);
+        (self.show)(question);
         lines.recv().await
     }
 }
@@ -42,7 +52,7 @@ impl Typed {
 fn read_stdin() -> mpsc::Receiver<String> {
     let (send, lines) = mpsc::channel(LINES_MAX);
     std::thread::spawn(move || {
-        for line in std::io::stdin().lock().lines() {
+        for line in io::stdin().lock().lines() {
             let Ok(line) = line else { return };
             if send.blocking_send(line).is_err() {
                 return;
@@ -50,12 +60,6 @@ fn read_stdin() -> mpsc::Receiver<String> {
         }
     });
     lines
-}
-
-/// A question at the end of which the answer is typed.
-fn prompt(question: &str) {
-    // A question that cannot be shown gets no answer, which is a no.
-    let _ = screen::suspend(|| std::io::Write::write_all(&mut std::io::stderr(), question.as_bytes()));
 }
 
 // ---- grants ----
@@ -83,16 +87,16 @@ impl Answer {
 }
 
 /// Asks about each grant that is missing. The first no ends it: without one of them there is no run.
-pub(crate) async fn grants(typed: &mut Typed, profile: &ProfileView, missing: &[Grant]) -> Option<Vec<(Grant, Answer)>> {
-    screen::note(&heading(profile, missing.len()));
+pub(crate) async fn grants(person: &mut Person, profile: &ProfileView, missing: &[Grant]) -> Option<Vec<(Grant, Answer)>> {
+    person.tell(&heading(profile, missing.len()));
     let mut answers = Vec::new();
     for grant in missing {
-        screen::note(&described(profile, grant));
+        person.tell(&described(profile, grant));
         let answer = loop {
-            let line = typed.ask("  allow? [o]nce, [a]lways, [N]o: ").await;
+            let line = person.ask("  allow? [o]nce, [a]lways, [N]o: ").await;
             match Answer::parse(line.as_deref()) {
                 Some(answer) => break answer,
-                None => screen::note("  please answer `once`, `always` or `no`"),
+                None => person.tell("  please answer `once`, `always` or `no`"),
             }
         };
         if answer == Answer::No {
@@ -161,12 +165,12 @@ impl Asker for ToTerminal {
 const DETAIL_CHARS: usize = 2_000;
 
 /// Shows a question and gives its answer. Given up when nobody waits for it any more.
-pub(crate) async fn approval(typed: &mut Typed, (asked, mut reply): Question) {
-    screen::note(&shown(&asked));
+pub(crate) async fn approval(person: &mut Person, (asked, mut reply): Question) {
+    person.tell(&shown(&asked));
     let line = tokio::select! {
-        line = typed.ask("  allow? [y]es, [N]o: ") => line,
+        line = person.ask("  allow? [y]es, [N]o: ") => line,
         () = reply.closed() => {
-            screen::note("\n  no answer is needed any more");
+            person.tell("\n  no answer is needed any more");
             return;
         }
     };
@@ -192,22 +196,29 @@ fn shown(asked: &Asked) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::VecDeque;
+    use std::sync::{Arc, Mutex};
+
     use midplane::view::PermissionView;
     use serde_json::json;
 
-    fn typed(lines: &[&str]) -> (Typed, mpsc::Sender<String>) {
+    /// A person who types these lines, each when it is asked for, and what they saw.
+    fn person(answers: &[&str]) -> (Person, Arc<Mutex<String>>) {
         let (send, receive) = mpsc::channel(LINES_MAX);
-        let typed = Typed { lines: Some(receive) };
-        let later = send.clone();
-        let lines: Vec<String> = lines.iter().map(|&line| line.to_owned()).collect();
-        tokio::spawn(async move {
-            for line in lines {
-                // Typed after the question, as a person does; before it, it would be thrown away.
-                tokio::task::yield_now().await;
-                let _ = later.send(line).await;
+        let seen: Arc<Mutex<String>> = Arc::default();
+        let screen = seen.clone();
+        let answers = Mutex::new(answers.iter().map(|&line| line.to_owned()).collect::<VecDeque<_>>());
+        let show = move |text: &str| {
+            let mut screen = screen.lock().expect("no panic");
+            screen.push_str(text);
+            if !text.ends_with('\n') {
+                if let Some(line) = answers.lock().expect("no panic").pop_front() {
+                    screen.push_str(&format!("{line}\n"));
+                    send.try_send(line).expect("room");
+                }
             }
-        });
-        (typed, send)
+        };
+        (Person { show: Box::new(show), lines: Some(receive) }, seen)
     }
 
     fn profile() -> ProfileView {
@@ -258,17 +269,26 @@ mod tests {
         }
     }
 
-    #[tokio::test(flavor = "current_thread")]
+    #[tokio::test]
     async fn one_no_is_a_no_to_all() {
+        console::set_colors_enabled_stderr(false);
         let missing = [grant("http:https://h"), grant("secret:KEY")];
-        let (mut lines, _open) = typed(&["o", "what?", "always"]);
-        let answers = grants(&mut lines, &profile(), &missing).await.expect("answers");
+        let (mut yes, seen) = person(&["o", "what?", "always"]);
+        let answers = grants(&mut yes, &profile(), &missing).await.expect("answers");
         assert_eq!(answers, [(missing[0].clone(), Answer::Once), (missing[1].clone(), Answer::Always)]);
-        let (mut lines, _open) = typed(&["a", ""]);
-        assert!(grants(&mut lines, &profile(), &missing).await.is_none());
-        let (mut lines, open) = typed(&[]);
-        drop(open);
-        assert!(grants(&mut lines, &profile(), &missing).await.is_none());
+        insta::assert_snapshot!(seen.lock().expect("no panic"));
+        let (mut no, _) = person(&["a", ""]);
+        assert!(grants(&mut no, &profile(), &missing).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn the_end_of_input_is_a_no() {
+        let (send, receive) = mpsc::channel(LINES_MAX);
+        send.send("always".to_owned()).await.expect("room");
+        drop(send);
+        // What was typed ahead answers nothing.
+        let mut gone = Person { show: Box::new(|_| ()), lines: Some(receive) };
+        assert!(grants(&mut gone, &profile(), &[grant("shell")]).await.is_none());
     }
 
     fn asked() -> Asked {
@@ -282,27 +302,30 @@ mod tests {
         }
     }
 
-    #[tokio::test(flavor = "current_thread")]
+    #[tokio::test]
     async fn approvals() {
         console::set_colors_enabled_stderr(false);
-        insta::assert_snapshot!(shown(&asked()));
         for (line, allowed) in [("y", true), ("Yes", true), ("", false), ("no", false), ("sure", false)] {
             let (asker, mut questions) = ToTerminal::new();
             let waiting = tokio::spawn(async move { asker.ask(asked()).await });
             let question = questions.recv().await.expect("a question");
-            let (mut lines, _open) = typed(&[line]);
-            approval(&mut lines, question).await;
+            let (mut person, seen) = person(&[line]);
+            approval(&mut person, question).await;
             assert_eq!(waiting.await.expect("no panic").map(|reply| reply.allowed), Some(allowed), "{line:?}");
+            if allowed {
+                insta::allow_duplicates!(insta::assert_snapshot!(seen.lock().expect("no panic").replace("Yes", "y")));
+            }
         }
     }
 
-    #[tokio::test(flavor = "current_thread")]
+    #[tokio::test]
     async fn a_question_that_is_withdrawn_is_given_up() {
         let (asker, mut questions) = ToTerminal::new();
         let waiting = tokio::spawn(async move { asker.ask(asked()).await });
         let question = questions.recv().await.expect("a question");
         waiting.abort();
-        let (mut lines, _open) = typed(&[]);
-        approval(&mut lines, question).await;
+        let (mut person, seen) = person(&[]);
+        approval(&mut person, question).await;
+        assert!(seen.lock().expect("no panic").ends_with("no answer is needed any more\n"));
     }
 }

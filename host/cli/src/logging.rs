@@ -22,6 +22,8 @@ impl Filter {
     /// Reads a level, or levels by target.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let wrong = || "it is `off`, `error`, `warn`, `info`, `debug`, `trace`, or a list such as `warn,midplane=debug`".to_owned();
+        // A variable that is set to nothing says nothing.
+        let text = if text.trim().is_empty() { "warn" } else { text };
         if let Ok(level) = LevelFilter::from_str(text) {
             // The libraries below are chatty and seldom meant; who wants them names them.
             let below = level.min(LevelFilter::WARN);
@@ -88,7 +90,8 @@ mod tests {
         assert!(enabled("warn,hyper=trace", "hyper::client", Level::TRACE));
         assert!(Filter::parse("debug").expect("a level").is_verbose());
         assert!(!Filter::parse("warn,hyper=trace").expect("a list").is_verbose());
-        for text in ["loud", "", "midplane=loud", "warn,loud"] {
+        assert!(enabled("", "hyper", Level::WARN));
+        for text in ["loud", "midplane=loud", "warn,loud"] {
             assert!(Filter::parse(text).is_err(), "{text}");
         }
     }

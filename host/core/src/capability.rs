@@ -73,7 +73,8 @@ pub fn issues(task: &Task, declared: &CapabilitySet) -> Vec<Issue> {
     need(permissions.native_profile.is_some(), "named_permission_profiles", "permissions.native_profile");
     need(!permissions.allowed_tools.is_empty(), "tool_filters", "permissions.allowed_tools");
     need(!permissions.disallowed_tools.is_empty(), "tool_filters", "permissions.disallowed_tools");
-    let attached = |kinds: &[AttachmentKind]| task.attachments.iter().any(|attachment| kinds.contains(&attachment.kind));
+    let attached =
+        |kinds: &[AttachmentKind]| task.attachments.iter().any(|attachment| kinds.contains(&attachment.kind));
     need(attached(&[AttachmentKind::Skill]), "skills", "attachments");
     need(attached(&[AttachmentKind::File, AttachmentKind::Instructions]), "files", "attachments");
     issues
@@ -89,14 +90,22 @@ mod tests {
         let mut task = Task::new("x");
         task.budget_usd = Some(0.0);
         task.workspace = Some(Workspace { path: ".".into(), access: WorkspaceAccess::Read });
-        task.mcp_servers = vec![McpServer { name: "a".into(), command: "b".into(), args: vec![], env: [("K".into(), "v".into())].into() }];
+        task.mcp_servers = vec![McpServer {
+            name: "a".into(),
+            command: "b".into(),
+            args: vec![],
+            env: [("K".into(), "v".into())].into(),
+        }];
         task.permissions.network = Some(false);
         task.permissions.disallowed_tools = vec!["x".into()];
         let fields = |declared: &[&str]| -> Vec<String> {
             let declared = CapabilitySet { features: declared.iter().map(|&f| f.to_owned()).collect(), limits: vec![] };
             issues(&task, &declared).into_iter().map(|issue| issue.field).collect()
         };
-        assert_eq!(fields(&[]), ["mcp_servers", "workspace", "budget_usd", "permissions.network", "permissions.disallowed_tools"]);
+        assert_eq!(
+            fields(&[]),
+            ["mcp_servers", "workspace", "budget_usd", "permissions.network", "permissions.disallowed_tools"]
+        );
         assert_eq!(
             fields(&["mcp_support", "working_directory", "budget", "network_control", "tool_filters"]),
             ["mcp_servers.env"]

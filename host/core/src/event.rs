@@ -193,7 +193,10 @@ fn check_event(kind: &str, data: &str, phase: Phase, order: &mut Order, limits: 
         return Err(Error::invalid("event-kind", format!("a plugin may not emit `{shown}` here")));
     };
     if data.len() as u64 > limits.event_bytes_max {
-        return Err(Error::limit("event-size", format!("an event's data has at most {} bytes", limits.event_bytes_max)));
+        return Err(Error::limit(
+            "event-size",
+            format!("an event's data has at most {} bytes", limits.event_bytes_max),
+        ));
     }
     let data: Map<String, Value> = serde_json::from_str(data)
         .map_err(|error| Error::invalid("event-data", format!("data is not a JSON object: {error}")))?;
@@ -329,7 +332,8 @@ mod tests {
             ("runtime_terminal", "{}"),
             ("made_up", "{}"),
         ];
-        let shown: Vec<String> = cases.iter().map(|(kind, data)| format!("{kind} {data}\n    {}", check(kind, data))).collect();
+        let shown: Vec<String> =
+            cases.iter().map(|(kind, data)| format!("{kind} {data}\n    {}", check(kind, data))).collect();
         insta::assert_snapshot!(shown.join("\n"));
     }
 
@@ -338,7 +342,10 @@ mod tests {
         let mut order = Order::default();
         let raw = [("runtime_started".to_owned(), "{}".to_owned()), ("nope".to_owned(), "{}".to_owned())];
         let error = check_batch(&raw, Phase::Run, &mut order, &Limits::default(), 10).expect_err("refused");
-        assert_eq!((error.code.as_ref(), error.message.as_str()), ("event-kind", "events[1]: a plugin may not emit `nope` here"));
+        assert_eq!(
+            (error.code.as_ref(), error.message.as_str()),
+            ("event-kind", "events[1]: a plugin may not emit `nope` here")
+        );
         assert_eq!(order, Order::default());
         let first = [("assistant_text".to_owned(), r#"{"text":""}"#.to_owned())];
         let error = check_batch(&first, Phase::Run, &mut order, &Limits::default(), 10).expect_err("refused");

@@ -16,23 +16,23 @@
 
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod batch;
+pub mod capability;
+pub mod endpoint;
 pub mod error;
 pub mod event;
+pub mod gate;
+pub mod ids;
 pub mod json;
 pub mod limits;
-pub mod outcome;
-pub mod run;
-pub mod ids;
-pub mod redact;
 pub mod manifest;
+pub mod outcome;
 pub mod permission;
-pub mod gate;
-pub mod endpoint;
-pub mod address;
-pub mod task;
+pub mod redact;
+pub mod run;
 pub mod schema;
-pub mod capability;
+pub mod task;
 pub mod text;
 pub mod yaml;
 

@@ -206,10 +206,16 @@ mod tests {
         let wish = |name: &str, value| BTreeMap::from([(name.to_owned(), value)]);
         let lowered = Limits::default().lowered(&wish("memory_bytes_max", MIB)).expect("lower");
         assert_eq!(lowered.memory_bytes_max, MIB);
-        assert_eq!(Limits::default().lowered(&wish("memory_bytes_max", 1 << 40)).expect_err("raise").code, "limit-raised");
+        assert_eq!(
+            Limits::default().lowered(&wish("memory_bytes_max", 1 << 40)).expect_err("raise").code,
+            "limit-raised"
+        );
         let error = Limits::default().lowered(&wish("memory_byte_max", 1)).expect_err("unknown");
         assert_eq!(error.hint.as_deref(), Some("did you mean `memory_bytes_max`?"));
-        assert_eq!(Limits::default().configured(&wish("stack_bytes_max", 1 << 40)).expect_err("raise").code, "limit-raised");
+        assert_eq!(
+            Limits::default().configured(&wish("stack_bytes_max", 1 << 40)).expect_err("raise").code,
+            "limit-raised"
+        );
         assert_eq!(Limits::default().configured(&wish("cpu_ms_max", 1 << 40)).expect("raise").cpu_ms_max, 1 << 40);
     }
 }

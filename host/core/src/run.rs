@@ -147,7 +147,10 @@ impl StopCause {
             Self::User | Self::Shutdown => (FinishReason::Interrupted, None),
             Self::Deadline => (
                 FinishReason::TimedOut,
-                Some(Error::cancelled("deadline", "the run's deadline passed").hint("give it more time with `--timeout`")),
+                Some(
+                    Error::cancelled("deadline", "the run's deadline passed")
+                        .hint("give it more time with `--timeout`"),
+                ),
             ),
             Self::Budget => (FinishReason::Failed, Some(Error::limit("budget", "the run's budget is spent"))),
             Self::Limit => (FinishReason::Failed, Some(Error::limit("run-limit", "the run hit a bound of the host"))),
@@ -335,7 +338,10 @@ impl State {
             EventKind::RuntimeTerminal if self.outcome.is_none() => {
                 let outcome = Outcome::deserialize(Value::Object(record.data.clone())).unwrap_or_else(|error| {
                     // Only the host writes terminals; one that does not read back is damage, and still an end.
-                    Outcome::ended(FinishReason::Failed, Some(Error::internal("terminal", format!("unreadable terminal: {error}"))))
+                    Outcome::ended(
+                        FinishReason::Failed,
+                        Some(Error::internal("terminal", format!("unreadable terminal: {error}"))),
+                    )
                 });
                 self.status = match outcome.finish_reason {
                     FinishReason::Done | FinishReason::Interrupted => Status::Terminated,
@@ -429,7 +435,10 @@ fn finish(state: &State, end: End) -> Step {
 
 fn terminal(outcome: &Outcome) -> Event {
     // An outcome always serialises: it has text keys, finite numbers and JSON values only.
-    Event::new(EventKind::RuntimeTerminal, serde_json::to_value(outcome).unwrap_or_else(|_| json!({ "finish_reason": "failed" })))
+    Event::new(
+        EventKind::RuntimeTerminal,
+        serde_json::to_value(outcome).unwrap_or_else(|_| json!({ "finish_reason": "failed" })),
+    )
 }
 
 /// The claim of the adapter and what the host saw, made one. The host's own acts come first: where it stopped the run,
@@ -477,7 +486,8 @@ fn returned(claim: Claim, unfit: Option<Error>) -> Outcome {
         (Some(reason), error) => (reason, error),
         (None, error) => {
             let word = crate::text::shown(&claim.finish_reason, 40);
-            let unknown = || Error::internal("finish-reason", format!("the plugin gave the unknown finish reason `{word}`"));
+            let unknown =
+                || Error::internal("finish-reason", format!("the plugin gave the unknown finish reason `{word}`"));
             (FinishReason::Failed, Some(error.unwrap_or_else(unknown)))
         }
     };
@@ -541,10 +551,8 @@ mod tests {
     }
 
     fn any_end() -> impl Strategy<Value = End> {
-        let claim = prop_oneof!["done", "failed", "max_turns", "interrupted", "odd"].prop_map(|finish_reason| Claim {
-            finish_reason,
-            ..Claim::default()
-        });
+        let claim = prop_oneof!["done", "failed", "max_turns", "interrupted", "odd"]
+            .prop_map(|finish_reason| Claim { finish_reason, ..Claim::default() });
         prop_oneof![
             (claim, any::<bool>()).prop_map(|(claim, unfit)| End::Returned {
                 claim: Box::new(claim),
@@ -620,7 +628,12 @@ mod tests {
     #[test]
     fn merge_of_claim_and_observation() {
         let claim = |finish: &str, error: Option<Error>| End::Returned {
-            claim: Box::new(Claim { finish_reason: finish.to_owned(), error, output: "text".into(), ..Claim::default() }),
+            claim: Box::new(Claim {
+                finish_reason: finish.to_owned(),
+                error,
+                output: "text".into(),
+                ..Claim::default()
+            }),
             unfit: None,
         };
         let unfit = End::Returned {

@@ -38,12 +38,12 @@ impl Schema {
             })
     }
 
-    /// What is wrong with a value, each with its place; empty if it conforms. `below` is a part of the place that whoever
-    /// made the value does not know, and is left out.
+    /// What is wrong with a value, each with its place; empty if it conforms. `above` is where the value is in what its
+    /// maker wrote, and stands in front of each place.
     #[must_use]
-    pub fn problems(&self, value: &Value, below: &str) -> Vec<String> {
+    pub fn problems(&self, value: &Value, above: &str) -> Vec<String> {
         let problem = |error: jsonschema::ValidationError<'_>| {
-            format!("at `{}`: {}", place(below, &error.instance_path().to_string()), shown(&error.to_string(), 300))
+            format!("at `{}`: {}", place(above, &error.instance_path().to_string()), shown(&error.to_string(), 300))
         };
         let mut errors = self.0.iter_errors(value);
         let mut problems: Vec<String> = errors.by_ref().take(PROBLEMS_MAX).map(problem).collect();
@@ -65,13 +65,16 @@ pub fn conforms(schema: &Value, value: &Value) -> Result<()> {
     if problems.is_empty() {
         Ok(())
     } else {
-        Err(Error::invalid("nonconforming", format!("the answer does not fit the output schema: {}", problems.join("; "))))
+        Err(Error::invalid(
+            "nonconforming",
+            format!("the answer does not fit the output schema: {}", problems.join("; ")),
+        ))
     }
 }
 
-fn place(below: &str, pointer: &str) -> String {
-    let pointer = pointer.strip_prefix(below).unwrap_or(pointer);
-    if pointer.is_empty() { "/".to_owned() } else { pointer.to_owned() }
+fn place(above: &str, pointer: &str) -> String {
+    let place = format!("{above}{pointer}");
+    if place.is_empty() { "/".to_owned() } else { place }
 }
 
 #[cfg(test)]

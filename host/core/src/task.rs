@@ -230,7 +230,8 @@ impl Task {
 
     /// Reads a task file, YAML or JSON. `origin` is its name in messages.
     pub fn parse(text: &str, origin: &str) -> Result<Self> {
-        crate::yaml::parse(text, origin, "task").map_err(|error: Error| error.hint("`midplane run --help` lists the fields of a task"))
+        crate::yaml::parse(text, origin, "task")
+            .map_err(|error: Error| error.hint("`midplane run --help` lists the fields of a task"))
     }
 
     /// All reasons why no adapter could do this task, in the order of its fields.
@@ -262,7 +263,9 @@ impl Task {
             issue("mcp_servers", "a server has a name and a command");
         }
         let PermissionProfile { allowed_tools, disallowed_tools, .. } = &self.permissions;
-        for (name, tools) in [("permissions.allowed_tools", allowed_tools), ("permissions.disallowed_tools", disallowed_tools)] {
+        for (name, tools) in
+            [("permissions.allowed_tools", allowed_tools), ("permissions.disallowed_tools", disallowed_tools)]
+        {
             if tools.iter().any(|tool| tool.trim().is_empty()) {
                 issue(name, "a tool's name is not blank");
             }

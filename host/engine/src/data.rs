@@ -13,6 +13,7 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::Ports;
+use crate::engine::Ticker;
 use crate::ports::{Level, Log};
 
 /// The data of a store.
@@ -32,7 +33,7 @@ pub(crate) struct CancelSaid {
 }
 
 impl Data {
-    pub(crate) fn new(ports: Ports, limits: &Limits) -> Self {
+    pub(crate) fn new(ports: Ports, limits: &Limits, ticker: Arc<Ticker>) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(usize::try_from(limits.handles_max).unwrap_or(usize::MAX));
         let line_bytes_max = usize::try_from(limits.log_line_bytes_max).unwrap_or(usize::MAX);
@@ -51,7 +52,7 @@ impl Data {
             table,
             cancel_said: CancelSaid::default(),
             bounds: Bounds::new(limits),
-            cpu: CpuMeter::new(Duration::from_millis(limits.cpu_ms_max)),
+            cpu: CpuMeter::new(Duration::from_millis(limits.cpu_ms_max), ticker),
             wasi,
         }
     }
@@ -136,20 +137,22 @@ impl ResourceLimiter for Bounds {
 pub(crate) struct CpuMeter {
     left: Duration,
     entered: Option<Instant>,
+    ticker: Arc<Ticker>,
 }
 
-/// Between two ticks of the epoch. Short enough that a spinning guest is seen at once, long enough to cost nothing.
-pub(crate) const TICK: Duration = Duration::from_millis(2);
+/// Between two ticks of the epoch while guest code runs: how long a guest has the thread, where others wait for it. Short
+/// enough that a few spinning guests are all seen at once, long enough to cost nothing beside what a guest does in it.
+pub(crate) const TICK: Duration = Duration::from_millis(1);
 
 impl CpuMeter {
-    fn new(left: Duration) -> Self {
-        Self { left, entered: None }
+    fn new(left: Duration, ticker: Arc<Ticker>) -> Self {
+        Self { left, entered: None, ticker }
     }
 
     /// Called at each crossing between guest and host.
     pub(crate) fn cross(&mut self, hook: CallHook) {
         match hook {
-            CallHook::CallingWasm | CallHook::ReturningFromHost => self.entered = Some(Instant::now()),
+            CallHook::CallingWasm | CallHook::ReturningFromHost => self.enter(),
             CallHook::ReturningFromWasm | CallHook::CallingHost => self.charge(),
         }
     }
@@ -157,12 +160,17 @@ impl CpuMeter {
     /// Called at each tick in guest code; whether it may go on.
     pub(crate) fn tick(&mut self) -> bool {
         self.charge();
-        self.entered = Some(Instant::now());
+        self.enter();
         !self.left.is_zero()
     }
 
     pub(crate) fn spent(&self) -> bool {
         self.left.is_zero()
+    }
+
+    fn enter(&mut self) {
+        self.entered = Some(Instant::now());
+        self.ticker.guest_runs();
     }
 
     fn charge(&mut self) {

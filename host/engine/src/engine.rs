@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::Thread;
+use std::time::Duration;
 
 use midplane_core::limits::Limits;
 use midplane_core::{Digest, Error, Result};
@@ -76,7 +77,7 @@ impl Engine {
     pub fn compile(&self, component: &[u8]) -> Result<Vec<u8>> {
         self.inner.engine.precompile_component(component).map_err(|error| {
             let why = midplane_core::text::shown(&format!("{error:#}"), 300);
-            Error::invalid("component", format!("the component does not compile: {why}"))
+            Error::invalid("component", format!("the component does not compile: {why}")).hint(crate::inspect::BUILD)
         })
     }
 
@@ -99,8 +100,15 @@ impl Engine {
         // SAFETY: the file was written by `compile` of a host of this user (checked above: regular, ours, not writable
         // by others) under a name that includes the engine's compatibility hash, which wasmtime checks again.
         let component = unsafe { Component::deserialize_file(&self.inner.engine, compiled) };
-        let component = component
-            .map_err(|error| Error::unavailable("compiled", format!("the compiled form cannot be loaded: {error:#}")))?;
+        let component = component.map_err(|error| {
+            let why = midplane_core::text::shown(&format!("{error:#}"), 300);
+            // The engine has no type for what its pool cannot hold; the texts are held by tests of components with too much.
+            if why.contains("exceeds the") {
+                return Error::limit("component-bounds", format!("the component needs more than a plugin may have from its start: {why}"))
+                    .hint("see the limits of memories, tables and instances");
+            }
+            Error::unavailable("compiled", format!("the compiled form cannot be loaded: {why}"))
+        })?;
         Plugin::new(self, &component)
     }
 
@@ -121,9 +129,8 @@ impl Engine {
         }
     }
 
-    /// Keeps the epoch ticking while a call is in flight.
-    pub(crate) fn ticking(&self) -> Ticking {
-        self.inner.ticker.enter()
+    pub(crate) fn ticker(&self) -> &Arc<Ticker> {
+        &self.inner.ticker
     }
 }
 
@@ -207,42 +214,41 @@ fn config(limits: &Limits, pooling: bool, core_dumps: bool) -> Config {
 /// What host functions may use of a call's stack beside the guest's part.
 const HOST_STACK_BYTES: usize = 512 * 1024;
 
-/// The epoch's clock: a thread of its own, because a spinning guest could starve any timer of the async runtime. It
-/// rests while no call is in flight.
-struct Ticker {
-    calls: AtomicUsize,
-    resting: AtomicBool,
+/// The epoch's clock: a thread of its own, because a spinning guest could starve any timer of the async runtime. It is slow
+/// while no guest computes, so that a run that waits for a model or a person costs no time of a processor.
+pub(crate) struct Ticker {
+    /// Whether guest code has run since the last tick.
+    busy: AtomicBool,
+    /// Whether the thread is slow.
+    slow: AtomicBool,
     thread: std::sync::OnceLock<Thread>,
 }
 
-/// A call in flight.
-pub(crate) struct Ticking {
-    ticker: Arc<Ticker>,
-}
+/// Ticks without guest code before the thread is slow; waking it costs more than a few idle ticks.
+const IDLE_TICKS: u32 = 20;
 
-/// Ticks without a call before the thread rests; waking it costs more than a few idle ticks.
-const IDLE_TICKS: u32 = 500;
+/// Between two ticks while it is slow. Never for ever: should a guest go on computing unseen, this is how late it is seen.
+const SLOW_TICK: Duration = Duration::from_millis(100);
 
 impl Ticker {
     fn start(engine: EngineWeak) -> std::io::Result<Arc<Self>> {
-        let ticker = Arc::new(Self {
-            calls: AtomicUsize::new(0),
-            resting: AtomicBool::new(false),
-            thread: std::sync::OnceLock::new(),
-        });
+        let thread = std::sync::OnceLock::new();
+        let ticker = Arc::new(Self { busy: AtomicBool::new(false), slow: AtomicBool::new(false), thread });
         let weak = Arc::downgrade(&ticker);
         let handle = std::thread::Builder::new().name("midplane-epoch".to_owned()).spawn(move || {
-            let mut idle = 0;
+            let mut idle = 0_u32;
             loop {
-                std::thread::sleep(TICK);
+                if idle > IDLE_TICKS {
+                    std::thread::park_timeout(SLOW_TICK);
+                } else {
+                    std::thread::sleep(TICK);
+                }
                 let (Some(ticker), Some(engine)) = (weak.upgrade(), engine.upgrade()) else { return };
                 engine.increment_epoch();
-                drop(engine);
-                idle = if ticker.calls.load(Ordering::SeqCst) == 0 { idle + 1 } else { 0 };
-                if idle > IDLE_TICKS {
-                    ticker.resting.store(true, Ordering::SeqCst);
-                    drop(ticker);
-                    rest(&weak);
+                idle = if ticker.busy.swap(false, Ordering::SeqCst) { 0 } else { idle.saturating_add(1) };
+                ticker.slow.store(idle > IDLE_TICKS, Ordering::SeqCst);
+                // A guest that began in between saw a clock that is not slow, and woke nobody.
+                if ticker.busy.load(Ordering::SeqCst) {
                     idle = 0;
                 }
             }
@@ -252,30 +258,14 @@ impl Ticker {
         Ok(ticker)
     }
 
-    fn enter(self: &Arc<Self>) -> Ticking {
-        self.calls.fetch_add(1, Ordering::SeqCst);
-        if self.resting.swap(false, Ordering::SeqCst) {
-            if let Some(thread) = self.thread.get() {
+    /// Called whenever guest code begins or goes on.
+    pub(crate) fn guest_runs(&self) {
+        // Most often it is said already in this tick, and then nothing is written that other threads read.
+        if !self.busy.load(Ordering::Relaxed) {
+            self.busy.store(true, Ordering::SeqCst);
+            if let (true, Some(thread)) = (self.slow.load(Ordering::SeqCst), self.thread.get()) {
                 thread.unpark();
             }
         }
-        Ticking { ticker: self.clone() }
-    }
-}
-
-/// Sleeps until a call wakes it, or the engine is gone.
-fn rest(weak: &std::sync::Weak<Ticker>) {
-    loop {
-        std::thread::park_timeout(std::time::Duration::from_secs(1));
-        match weak.upgrade() {
-            Some(ticker) if ticker.resting.load(Ordering::SeqCst) && ticker.calls.load(Ordering::SeqCst) == 0 => {}
-            _ => return,
-        }
-    }
-}
-
-impl Drop for Ticking {
-    fn drop(&mut self) {
-        self.ticker.calls.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -32,6 +32,12 @@ const CONTRACT: [&str; 15] = [
 /// Packages of WASI 0.2 that the linker has.
 const WASI: [&str; 6] = ["io", "clocks", "random", "cli", "filesystem", "sockets"];
 
+/// What to do about a component that is too much.
+const RAISE: &str = "an operator may raise the limit in the configuration";
+
+/// What to do about one that is none, or uses what is not run here.
+pub(crate) const BUILD: &str = "build it for `wasm32-wasip2` against this host's SDK, without threads, garbage collection, exceptions and async";
+
 /// The features that a plugin may use: WebAssembly 2.0 with the component model, and nothing that is new, hard to bound
 /// or was the ground of most advisories (GC, threads, exceptions, the async ABI).
 fn features() -> WasmFeatures {
@@ -48,7 +54,8 @@ pub fn inspect(bytes: &[u8], kind: PluginKind, limits: &Limits) -> Result<Inspec
         return Err(Error::limit(
             "component-size",
             format!("the component has {} bytes, more than the {} of `component_bytes_max`", bytes.len(), limits.component_bytes_max),
-        ));
+        )
+        .hint(RAISE));
     }
     if !bytes.starts_with(b"\0asm") {
         return Err(Error::invalid("not-wasm", "the file is not WebAssembly")
@@ -66,6 +73,7 @@ fn read(bytes: &[u8], limits: &Limits) -> Result<Inspected> {
     let mut depth = 0_usize;
     let bad = |error: wasmparser::BinaryReaderError| {
         Error::invalid("component", format!("not a component that this host can run: {}", shown(error.message(), 300)))
+            .hint(BUILD)
     };
     for payload in Parser::new(0).parse_all(bytes) {
         let payload = payload.map_err(bad)?;
@@ -82,7 +90,8 @@ fn read(bytes: &[u8], limits: &Limits) -> Result<Inspected> {
                     return Err(Error::limit(
                         "component-functions",
                         format!("the component has more than the {} functions of `component_functions_max`", limits.component_functions_max),
-                    ));
+                    )
+                    .hint(RAISE));
                 }
             }
             Payload::ComponentImportSection(section) if depth == 0 => {

@@ -91,10 +91,7 @@ pub type Running = Pin<Box<dyn Future<Output = Result<Result<Claim>, Fault>> + S
 
 impl Plugin {
     pub(crate) fn new(engine: &Engine, component: &Component) -> Result<Self> {
-        let failed = |error: wasmtime::Error| {
-            let why = midplane_core::text::shown(&format!("{error:#}"), 600);
-            Error::unsupported("link", format!("the component does not fit this host: {why}"))
-        };
+        let failed = |error: wasmtime::Error| unfit(&error);
         let pre = engine.linker().instantiate_pre(component).map_err(failed)?;
         let is_agent = component.component_type().exports(engine.wasmtime()).any(|(name, _)| name.starts_with("midplane:plugin/agent@"));
         let exports = if is_agent { Exports::Agent(EverythingPre::new(pre).map_err(failed)?) } else { Exports::Other(pre) };
@@ -104,12 +101,15 @@ impl Plugin {
     /// Instantiates it once and throws the instance away: what install does to see that it starts.
     pub async fn trial(&self, ports: Ports, limits: &Limits) -> Result<()> {
         let mut store = self.store(ports, limits);
-        let _ticking = self.engine.ticking();
         let instance = match &self.exports {
             Exports::Agent(pre) => pre.instantiate_async(&mut store).await.map(|_| ()),
             Exports::Other(pre) => pre.instantiate_async(&mut store).await.map(|_| ()),
         };
-        instance.map_err(|error| instantiate(&error, store.data()).error())
+        instance.map_err(|error| match instantiate(&error, store.data()) {
+            // The types of exports are compared here. What is not a trap is a component that does not fit.
+            Fault::Instantiate(_) if error.downcast_ref::<wasmtime::Trap>().is_none() => unfit(&error),
+            fault => fault.error(),
+        })
     }
 
     /// What it declares.
@@ -184,7 +184,7 @@ impl Plugin {
     }
 
     fn store(&self, ports: Ports, limits: &Limits) -> Store<Data> {
-        let mut store = Store::new(self.engine.wasmtime(), Data::new(ports, limits));
+        let mut store = Store::new(self.engine.wasmtime(), Data::new(ports, limits, self.engine.ticker().clone()));
         let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
         store.limiter(|data| &mut data.bounds);
         store.set_hostcall_fuel(size(limits.hostcall_bytes_max));
@@ -195,9 +195,12 @@ impl Plugin {
         });
         store.set_epoch_deadline(1);
         // Always give the thread back at a tick, so that whoever polls this call sees its own timers; and end a guest that
-        // has computed longer than it may.
+        // has computed longer than it may. Given back in tokio's own way, which looks at timers and sockets before it goes on:
+        // with a plain yield, as many spinning guests as there are threads would hold up every timer of the process.
         store.epoch_deadline_callback(|mut context| {
-            Ok(if context.data_mut().cpu.tick() { UpdateDeadline::Yield(1) } else { UpdateDeadline::Interrupt })
+            let may_go_on = context.data_mut().cpu.tick();
+            let pause = || UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()));
+            Ok(if may_go_on { pause() } else { UpdateDeadline::Interrupt })
         });
         store
     }
@@ -214,7 +217,6 @@ impl Plugin {
         };
         let control = ports.control.clone();
         let mut store = self.store(ports, limits);
-        let _ticking = self.engine.ticking();
         let in_flight = async {
             let agent = match pre.instantiate_async(&mut store).await {
                 Ok(agent) => agent,
@@ -253,6 +255,12 @@ impl Plugin {
 const NAMES_MAX: usize = 100;
 const NAME_BYTES_MAX: usize = 100;
 const SENTENCE_CHARS_MAX: usize = 1_000;
+
+fn unfit(error: &wasmtime::Error) -> Error {
+    let why = midplane_core::text::shown(&format!("{error:#}"), 600);
+    Error::unsupported("link", format!("the component does not fit this host: {why}"))
+        .hint(format!("this host offers `midplane:plugin@{}`; build the plugin against the SDK of this line", crate::WIT_RELEASE))
+}
 
 fn instantiate(error: &wasmtime::Error, data: &Data) -> Fault {
     match fault(error, data) {

@@ -117,7 +117,10 @@ impl Host {
         let workspace = open_workspace(&task).map_err(named)?;
         let mut grants = self.granted(&profile.name, &request.allow).await.map_err(named)?;
         if let Some((_, write)) = &workspace {
-            grants.insert(Grant::Workspace(midplane_core::permission::Access::needed(*write)), midplane_core::permission::Origin::Once);
+            grants.insert(
+                Grant::Workspace(midplane_core::permission::Access::needed(*write)),
+                midplane_core::permission::Origin::Once,
+            );
         }
         self.granted_all(&profile, &grants)?;
         let (secrets, redactor) = self.secrets(&profile, &grants).await.map_err(named)?;
@@ -130,7 +133,11 @@ impl Host {
         let run_id = new_run_id().map_err(named)?;
         let agent_task = agent_task(&run_id, &task, workspace.as_ref().map(|(w, _)| w.as_ref()), &profile.limits);
         unsupported(&profile, self.validate(&profile, &agent_task).await.map_err(named)?)?;
-        let rights = Rights { profile: profile.name.clone(), permissions: profile.permissions.clone(), grants: Arc::new(grants) };
+        let rights = Rights {
+            profile: profile.name.clone(),
+            permissions: profile.permissions.clone(),
+            grants: Arc::new(grants),
+        };
         let admitted = Admitted { run_id, task, agent_task, profile: &profile, rights, secrets, redactor, workspace };
         self.start(admitted).await.map_err(named)
     }
@@ -138,15 +145,21 @@ impl Host {
     fn granted_all(&self, profile: &Profile, grants: &Grants) -> Result<(), Refusal> {
         let unset = profile.permissions.unset();
         if let Some(name) = unset.first() {
-            return Err(Error::invalid("setting-missing", format!("profile `{}` needs the setting `{name}`", profile.name))
-                .hint(format!("set it under `profiles: {}: settings:` in the configuration", profile.name))
-                .into());
+            return Err(Error::invalid(
+                "setting-missing",
+                format!("profile `{}` needs the setting `{name}`", profile.name),
+            )
+            .hint(format!("set it under `profiles: {}: settings:` in the configuration", profile.name))
+            .into());
         }
         let missing = profile.missing(grants);
         let Some(first) = missing.first() else { return Ok(()) };
         let list: Vec<String> = missing.iter().map(|grant| format!("`{grant}`")).collect();
-        let error = Error::denied("grant-missing", format!("profile `{}` may not run without the grant {}", profile.name, list.join(", ")))
-            .hint(midplane_core::gate::allow_command(&profile.name, first));
+        let error = Error::denied(
+            "grant-missing",
+            format!("profile `{}` may not run without the grant {}", profile.name, list.join(", ")),
+        )
+        .hint(midplane_core::gate::allow_command(&profile.name, first));
         Err(Refusal { error, issues: Vec::new(), missing, profile: Some(profile.name.clone()) })
     }
 
@@ -181,20 +194,43 @@ impl Host {
         if let Some(error) = profile.required_secrets().iter().find_map(|name| secrets.missing(name)) {
             return Ok(not_ready("missing-credentials", error.message.clone()));
         }
-        let limits = Limits { query_ms_max: u64::try_from(probe.as_millis()).unwrap_or(u64::MAX).max(1_000), ..profile.limits.clone() };
+        let limits = Limits {
+            query_ms_max: u64::try_from(probe.as_millis()).unwrap_or(u64::MAX).max(1_000),
+            ..profile.limits.clone()
+        };
         let control = query_control(&limits);
         let sink = Arc::new(TraceSink { redactor: redactor.clone(), limits: limits.clone() });
-        let call = Arc::new(Call { profile: profile.name.clone(), run_id: None, limits: limits.clone(), control, sink: sink.clone() });
-        let rights = Rights { profile: profile.name.clone(), permissions: profile.permissions.clone(), grants: Arc::new(grants) };
+        let call = Arc::new(Call {
+            profile: profile.name.clone(),
+            run_id: None,
+            limits: limits.clone(),
+            control,
+            sink: sink.clone(),
+        });
+        let rights = Rights {
+            profile: profile.name.clone(),
+            permissions: profile.permissions.clone(),
+            grants: Arc::new(grants),
+        };
         let shared = Shared::new(self, &limits, &redactor)?;
-        let services = Services { call, rights: Arc::new(rights), secrets: Arc::new(secrets), redactor, events: sink, tools: None };
+        let services = Services {
+            call,
+            rights: Arc::new(rights),
+            secrets: Arc::new(secrets),
+            redactor,
+            events: sink,
+            tools: None,
+        };
         let ports = services.ports(self, profile, &shared, None);
         let probe_ms = u32::try_from(probe.as_millis()).unwrap_or(u32::MAX);
         Ok(match profile.plugin.availability(ports, &limits, probe_ms).await {
             Ok(report) => report,
-            Err(midplane_core::run::Fault::Dropped) => {
-                Availability { status: "unknown", reason: "unknown".into(), message: "the plugin did not answer in time".into(), version: None }
-            }
+            Err(midplane_core::run::Fault::Dropped) => Availability {
+                status: "unknown",
+                reason: "unknown".into(),
+                message: "the plugin did not answer in time".into(),
+                version: None,
+            },
             Err(fault) => not_ready("setup-failed", fault.error().message),
         })
     }
@@ -328,7 +364,9 @@ impl<E: ports::Events + Sink + 'static> Services<E> {
             return profile.config.clone();
         }
         let mut config = (*profile.config).clone();
-        config.extend(profile.secret_settings.iter().map(|(setting, name)| (setting.clone(), shared.placeholders.text(name))));
+        config.extend(
+            profile.secret_settings.iter().map(|(setting, name)| (setting.clone(), shared.placeholders.text(name))),
+        );
         Arc::new(config)
     }
 
@@ -355,7 +393,12 @@ impl<E: ports::Events + Sink + 'static> Services<E> {
                 resolver: host.inner.resolver.clone(),
             }),
             blobs: Arc::new(shared.blobs.clone()),
-            kv: Arc::new(ProfileKv { store: host.inner.store.clone(), profile: profile.name.clone(), limits: call.limits.clone() }),
+            kv: Arc::new(ProfileKv {
+                store: host.inner.store.clone(),
+                profile: profile.name.clone(),
+                limits: call.limits.clone(),
+                redactor: redactor.clone(),
+            }),
             tools: match tools {
                 Some(tools) => tools.clone(),
                 None => Arc::new(Without("a tool")),
@@ -396,7 +439,13 @@ fn cancel_ports(
     Box::new(move |control| {
         let limits = profile.limits.clone();
         let sink = Arc::new(TraceSink { redactor: redactor.clone(), limits: limits.clone() });
-        let call = Arc::new(Call { profile: profile.name.clone(), run_id: run_id.clone(), limits, control, sink: sink.clone() });
+        let call = Arc::new(Call {
+            profile: profile.name.clone(),
+            run_id: run_id.clone(),
+            limits,
+            control,
+            sink: sink.clone(),
+        });
         let services = Services {
             call,
             rights: rights.clone(),
@@ -428,7 +477,10 @@ fn open_workspace(task: &Task) -> Result<Option<(Arc<Workspace>, bool)>> {
 
 fn agent_task(run_id: &RunId, task: &Task, workspace: Option<&Workspace>, limits: &Limits) -> AgentTask {
     let attachments = task.attachments.iter().map(|attachment| {
-        let name = attachment.name.clone().unwrap_or_else(|| attachment.path.rsplit('/').next().unwrap_or_default().to_owned());
+        let name = attachment
+            .name
+            .clone()
+            .unwrap_or_else(|| attachment.path.rsplit('/').next().unwrap_or_default().to_owned());
         // Where and what they are is known once they are staged; the adapter judges by kind and name.
         (attachment.kind.as_str().to_owned(), name, String::new(), String::new())
     });
@@ -459,6 +511,9 @@ fn invalid(issues: Vec<Issue>, code: &'static str, what: &str) -> Result<(), Ref
 
 fn unsupported(profile: &Profile, issues: Vec<Issue>) -> Result<(), Refusal> {
     let Some(first) = issues.first() else { return Ok(()) };
-    let error = Error::unsupported("task-unsupported", format!("profile `{}` cannot do this task: `{}` {}", profile.name, first.field, first.message));
+    let error = Error::unsupported(
+        "task-unsupported",
+        format!("profile `{}` cannot do this task: `{}` {}", profile.name, first.field, first.message),
+    );
     Err(Refusal { error, issues, missing: Vec::new(), profile: Some(profile.name.clone()) })
 }

@@ -163,5 +163,4 @@ impl Approval for Approvals {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod tests;

@@ -82,7 +82,12 @@ impl Driver {
     }
 
     /// Drives the run to its end. `permit` waits until the host has room for it, `provision` makes ready what it needs.
-    pub(crate) async fn drive<P: Send>(mut self, permit: Work<P>, provision: Work<Result<Provisioned>>, invocation: Invocation) {
+    pub(crate) async fn drive<P: Send>(
+        mut self,
+        permit: Work<P>,
+        provision: Work<Result<Provisioned>>,
+        invocation: Invocation,
+    ) {
         let result = self.until_end(permit, provision, invocation).await;
         let ended = match (result, self.state.outcome.take()) {
             (_, Some(outcome)) => Ok(outcome),
@@ -147,7 +152,8 @@ impl Driver {
                     // nothing here, and it is not waited for longer than the call itself.
                     let beside = Control::new(Duration::from_millis(limits.grace_ms));
                     let ports = cancel_ports(Arc::new(beside));
-                    let told = tell(plugin.clone(), ports, limits.clone(), run_id.clone(), self.state.session_id.clone());
+                    let told =
+                        tell(plugin.clone(), ports, limits.clone(), run_id.clone(), self.state.session_id.clone());
                     telling = Some(tokio::spawn(told));
                 }
             }
@@ -257,13 +263,8 @@ impl Driver {
         }
         let t_ms = now_ms().max(self.state.last_t_ms);
         let index = step.append.iter().any(changes_index).then(|| self.index(&step.append, t_ms));
-        let append = Append {
-            run_id: self.run_id.clone(),
-            expected_seq: self.state.last_seq,
-            t_ms,
-            events: step.append,
-            index,
-        };
+        let append =
+            Append { run_id: self.run_id.clone(), expected_seq: self.state.last_seq, t_ms, events: step.append, index };
         let records = self.log.append(append).await?;
         for record in records.iter() {
             self.state.apply(record);
@@ -316,7 +317,9 @@ fn changes_index(event: &Event) -> bool {
 fn bound(claim: &mut Claim, limits: &Limits) -> Option<Error> {
     let max = usize::try_from(limits.output_bytes_max).unwrap_or(usize::MAX);
     let size = |value: &Value| value.to_string().len();
-    let too_large = |what: &str| Some(Error::limit("output-size", format!("{what} has more than the {max} bytes of `output_bytes_max`")));
+    let too_large = |what: &str| {
+        Some(Error::limit("output-size", format!("{what} has more than the {max} bytes of `output_bytes_max`")))
+    };
     if claim.parsed_output.as_ref().is_some_and(|value| size(value) > max) {
         claim.parsed_output = None;
         return too_large("the structured answer");
@@ -336,7 +339,9 @@ async fn tell(plugin: Plugin, ports: Ports, limits: Limits, run_id: RunId, sessi
     match plugin.cancel(ports, &limits, run_id.as_str(), session_id.as_deref()).await {
         Ok(Ok(())) => tracing::debug!(run = %run_id, "the vendor was told of the cancel"),
         Ok(Err(error)) => tracing::debug!(run = %run_id, code = %error.code, "the vendor was not told of the cancel"),
-        Err(fault) => tracing::warn!(run = %run_id, fault = ?fault, "the plugin failed while it told the vendor of the cancel"),
+        Err(fault) => {
+            tracing::warn!(run = %run_id, fault = ?fault, "the plugin failed while it told the vendor of the cancel")
+        }
     }
 }
 

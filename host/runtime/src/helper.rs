@@ -48,12 +48,15 @@ pub(crate) async fn compile(
         // Only what differs from the defaults is an operator's word; the worker checks it like any configuration.
         limits: midplane_core::limits::TABLE
             .iter()
-            .filter_map(|info| limits.get(info.name).filter(|value| *value != info.default).map(|v| (info.name.to_owned(), v)))
+            .filter_map(|info| {
+                limits.get(info.name).filter(|value| *value != info.default).map(|v| (info.name.to_owned(), v))
+            })
             .collect(),
     };
     let order = serde_json::to_string(&order)
         .map_err(|error| Error::internal("compile-worker", format!("the order cannot be written: {error}")))?;
-    let failed = |why: String| Error::unavailable("compile-worker", format!("the compile worker `{}` {why}", helper.display()));
+    let failed =
+        |why: String| Error::unavailable("compile-worker", format!("the compile worker `{}` {why}", helper.display()));
     let mut child = tokio::process::Command::new(helper)
         .args(["helper", "compile", &order])
         .env_clear()
@@ -72,7 +75,10 @@ pub(crate) async fn compile(
     let time = Duration::from_millis(limits.compile_ms_max);
     let Ok(status) = tokio::time::timeout(time, worked).await else {
         // Dropping the child kills it.
-        return Err(Error::limit("compile-time", format!("compiling took more than the {} ms of `compile_ms_max`", limits.compile_ms_max)));
+        return Err(Error::limit(
+            "compile-time",
+            format!("compiling took more than the {} ms of `compile_ms_max`", limits.compile_ms_max),
+        ));
     };
     let status = status.map_err(|error| failed(format!("was lost: {error}")))?;
     match serde_json::from_str::<Verdict>(&answer) {
@@ -106,7 +112,10 @@ fn work(order: &str) -> Result<()> {
         .map_err(|error| Error::invalid("helper", format!("the order is not one: {error}")))?;
     let limits = Limits::default().configured(&order.limits)?;
     bound_self(&limits)?;
-    let read = |path: &Path| std::fs::read(path).map_err(|error| Error::not_found("component", format!("`{}` cannot be read: {error}", path.display())));
+    let read = |path: &Path| {
+        std::fs::read(path)
+            .map_err(|error| Error::not_found("component", format!("`{}` cannot be read: {error}", path.display())))
+    };
     let component = read(&order.component)?;
     let kind = [PluginKind::Agent, PluginKind::Dns, PluginKind::Storage, PluginKind::Executor]
         .into_iter()
@@ -126,7 +135,9 @@ pub(crate) fn compile_here(component: &[u8], kind: PluginKind, compiled: &Path, 
 /// Writes a file that others find whole or not at all, readable and writable by this user only.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     use std::io::Write as _;
-    let failed = |error: &dyn std::fmt::Display| Error::unavailable("cache", format!("`{}` cannot be written: {error}", path.display()));
+    let failed = |error: &dyn std::fmt::Display| {
+        Error::unavailable("cache", format!("`{}` cannot be written: {error}", path.display()))
+    };
     let folder = path.parent().ok_or_else(|| failed(&"it has no folder"))?;
     private_folder(folder)?;
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|error| failed(&error))?;
@@ -137,9 +148,11 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Makes a folder that only this user can enter.
 pub(crate) fn private_folder(path: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
-        Error::unavailable("folder", format!("`{}` cannot be made: {error}", path.display()))
-    })
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| Error::unavailable("folder", format!("`{}` cannot be made: {error}", path.display())))
 }
 
 /// Bounds this process in memory and processor time, so that a compile that runs wild ends with it alone.
@@ -147,7 +160,8 @@ fn bound_self(limits: &Limits) -> Result<()> {
     use rustix::process::{Resource, Rlimit, setrlimit};
     let set = |resource, value: u64| {
         let limit = Rlimit { current: Some(value), maximum: Some(value) };
-        setrlimit(resource, limit).map_err(|error| Error::unavailable("helper", format!("the worker cannot bound itself: {error}")))
+        setrlimit(resource, limit)
+            .map_err(|error| Error::unavailable("helper", format!("the worker cannot bound itself: {error}")))
     };
     set(Resource::As, limits.compile_bytes_max)?;
     // Two cores compile side by side, so processor time can pass twice as fast as the clock.

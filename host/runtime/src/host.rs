@@ -166,10 +166,9 @@ impl Builder {
                 (store, Some(owner), paths.cache.clone())
             }
             None => {
-                let folder = tempfile::Builder::new()
-                    .prefix("midplane-")
-                    .tempdir()
-                    .map_err(|error| Error::unavailable("folder", format!("no temporary folder can be made: {error}")))?;
+                let folder = tempfile::Builder::new().prefix("midplane-").tempdir().map_err(|error| {
+                    Error::unavailable("folder", format!("no temporary folder can be made: {error}"))
+                })?;
                 let cache = folder.path().to_owned();
                 temporary = Some(folder);
                 (Store::memory()?, None, cache)
@@ -292,10 +291,12 @@ impl Host {
             return self.row(&id).await.map(|row| row.run_id);
         }
         let rows = self.runs(RunQuery::default()).await?;
-        let mut found = rows.iter().filter(|row| !prefix.is_empty() && row.run_id.as_str().starts_with(&prefix.to_lowercase()));
+        let mut found =
+            rows.iter().filter(|row| !prefix.is_empty() && row.run_id.as_str().starts_with(&prefix.to_lowercase()));
         match (found.next(), found.next()) {
             (Some(row), None) => Ok(row.run_id.clone()),
-            (Some(_), Some(_)) => Err(Error::invalid("run-ambiguous", format!("several runs begin with `{prefix}`")).hint("give more of the id")),
+            (Some(_), Some(_)) => Err(Error::invalid("run-ambiguous", format!("several runs begin with `{prefix}`"))
+                .hint("give more of the id")),
             _ => Err(no_run(prefix)),
         }
     }
@@ -307,7 +308,12 @@ impl Host {
             // Nobody would ever write the terminal that the reader waits for.
             self.close_if_lost(&row).await?;
         }
-        Ok(Subscription::new(self.clone(), run_id.clone(), self.inner.store.log.tail(run_id, from_seq), row.index.owner))
+        Ok(Subscription::new(
+            self.clone(),
+            run_id.clone(),
+            self.inner.store.log.tail(run_id, from_seq),
+            row.index.owner,
+        ))
     }
 
     /// Removes an ended run with its events and outputs.
@@ -416,7 +422,8 @@ impl Host {
     /// Grants something to a profile for good. Whether it is new.
     pub async fn allow(&self, profile: &str, grant: &Grant) -> Result<bool> {
         let (profile, _) = self.resolve(profile).await?;
-        let row = midplane_store::Grant { profile, grant: grant.to_string(), created_ms: now_ms(), note: String::new() };
+        let row =
+            midplane_store::Grant { profile, grant: grant.to_string(), created_ms: now_ms(), note: String::new() };
         self.inner.store.grants.allow(row).await
     }
 
@@ -483,7 +490,8 @@ impl Host {
     async fn fold(&self, run_id: &RunId) -> Result<State> {
         let mut state = State::default();
         loop {
-            let page = self.inner.store.log.read(run_id, state.last_seq + 1, midplane_store::log::READ_RECORDS_MAX).await?;
+            let page =
+                self.inner.store.log.read(run_id, state.last_seq + 1, midplane_store::log::READ_RECORDS_MAX).await?;
             if page.is_empty() {
                 return Ok(state);
             }
@@ -755,8 +763,9 @@ fn trust(files: &[String]) -> Result<Tls> {
     }
     let mut pem = Vec::new();
     for file in files {
-        let bytes = std::fs::read(file)
-            .map_err(|error| Error::invalid("config", format!("`certificate_authorities`: `{file}` cannot be read: {error}")))?;
+        let bytes = std::fs::read(file).map_err(|error| {
+            Error::invalid("config", format!("`certificate_authorities`: `{file}` cannot be read: {error}"))
+        })?;
         pem.extend_from_slice(&bytes);
         pem.push(b'\n');
     }
@@ -771,7 +780,8 @@ pub(crate) fn new_id() -> Result<String> {
 /// A new run id.
 pub(crate) fn new_run_id() -> Result<RunId> {
     let mut random = [0_u8; 16];
-    getrandom::fill(&mut random).map_err(|error| Error::unavailable("random", format!("the system gives no randomness: {error}")))?;
+    getrandom::fill(&mut random)
+        .map_err(|error| Error::unavailable("random", format!("the system gives no randomness: {error}")))?;
     Ok(RunId::from_parts(now_ms(), u128::from_le_bytes(random)))
 }
 

@@ -26,7 +26,6 @@ pub mod config;
 mod driver;
 mod egress;
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod fakes;
 mod first_party;
 mod helper;
@@ -46,8 +45,8 @@ mod tools;
 pub mod view;
 mod workspace;
 
-pub use approval::{Asked, Asker, Reply};
 pub use admit::{Refusal, Run, RunRequest};
+pub use approval::{Asked, Asker, Reply};
 pub use config::Config;
 pub use first_party::FIRST_PARTY;
 pub use helper::main as helper_main;

@@ -29,8 +29,11 @@ impl Owner {
     pub(crate) fn new(folder: &Path, id: String) -> Result<Self> {
         crate::helper::private_folder(folder)?;
         let path = folder.join(&id);
-        let failed = |error: &dyn std::fmt::Display| Error::unavailable("owner", format!("`{}` cannot be locked: {error}", path.display()));
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(|error| failed(&error))?;
+        let failed = |error: &dyn std::fmt::Display| {
+            Error::unavailable("owner", format!("`{}` cannot be locked: {error}", path.display()))
+        };
+        let lock =
+            OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(|error| failed(&error))?;
         lock.try_lock().map_err(|error| failed(&error))?;
         Ok(Self { id, folder: folder.to_owned(), _lock: lock })
     }

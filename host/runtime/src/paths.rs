@@ -33,7 +33,11 @@ impl Paths {
         let folder = |variable: &str, below_home: &str| {
             set(variable).filter(|path| path.is_absolute()).or_else(|| home.as_ref().map(|home| home.join(below_home)))
         };
-        let all = (folder("XDG_CONFIG_HOME", ".config"), folder("XDG_DATA_HOME", ".local/share"), folder("XDG_CACHE_HOME", ".cache"));
+        let all = (
+            folder("XDG_CONFIG_HOME", ".config"),
+            folder("XDG_DATA_HOME", ".local/share"),
+            folder("XDG_CACHE_HOME", ".cache"),
+        );
         let (Some(config), Some(data), Some(cache)) = all else {
             return Err(Error::invalid("home", "neither `MIDPLANE_HOME` nor `HOME` is set")
                 .hint("set `MIDPLANE_HOME` to a folder for Midplane's state"));

@@ -62,12 +62,18 @@ impl Provision {
         let mut attachments = Vec::new();
         if !self.attachments.is_empty() {
             let Some(workspace) = self.workspace.clone() else {
-                return Err(Error::invalid("attachments", "attachments are staged in the workspace, and the task has none")
-                    .hint("add `--workspace DIR`"));
+                return Err(Error::invalid(
+                    "attachments",
+                    "attachments are staged in the workspace, and the task has none",
+                )
+                .hint("add `--workspace DIR`"));
             };
-            let (wanted, run_id, bytes_max) = (self.attachments.clone(), self.run_id.clone(), self.limits.tool_file_bytes_max);
+            let (wanted, run_id, bytes_max) =
+                (self.attachments.clone(), self.run_id.clone(), self.limits.tool_file_bytes_max);
             let staged = tokio::task::spawn_blocking(move || stage(&wanted, &workspace, &run_id, bytes_max));
-            attachments = staged.await.map_err(|error| Error::internal("attachments", format!("staging was lost: {error}")))??;
+            attachments = staged
+                .await
+                .map_err(|error| Error::internal("attachments", format!("staging was lost: {error}")))??;
         }
         Ok(Provisioned { attachments, working_directory, of: self })
     }
@@ -92,7 +98,14 @@ impl Provisioned {
             if change.change == Change::Deleted || change.path.starts_with(STAGE) {
                 continue;
             }
-            let kept_file = keep(self.of.store.clone(), self.of.run_id.clone(), workspace.clone(), change.path.clone(), &self.of.limits).await;
+            let kept_file = keep(
+                self.of.store.clone(),
+                self.of.run_id.clone(),
+                workspace.clone(),
+                change.path.clone(),
+                &self.of.limits,
+            )
+            .await;
             match kept_file {
                 Ok((digest, size_bytes)) => kept.artifacts.push(Artifact {
                     uri: change.path,
@@ -120,7 +133,13 @@ impl Provisioned {
     }
 }
 
-async fn keep(store: Store, run_id: RunId, workspace: Arc<Workspace>, path: String, limits: &Limits) -> Result<(Digest, u64)> {
+async fn keep(
+    store: Store,
+    run_id: RunId,
+    workspace: Arc<Workspace>,
+    path: String,
+    limits: &Limits,
+) -> Result<(Digest, u64)> {
     let (name, max) = (path.clone(), limits.tool_file_bytes_max);
     let bytes = tokio::task::spawn_blocking(move || read_bounded(workspace.dir(), &name, max))
         .await
@@ -170,7 +189,8 @@ fn stage(
     run_id: &RunId,
     bytes_max: u64,
 ) -> Result<Vec<(String, String, String, String)>> {
-    let failed = |error: std::io::Error| Error::unavailable("attachments", format!("attachments cannot be staged: {error}"));
+    let failed =
+        |error: std::io::Error| Error::unavailable("attachments", format!("attachments cannot be staged: {error}"));
     let base = format!("{STAGE}/{run_id}");
     workspace.dir().create_dir_all(&base).map_err(failed)?;
     let into = workspace.dir().open_dir(&base).map_err(failed)?;
@@ -180,11 +200,13 @@ fn stage(
         let source = Path::new(&attachment.path);
         let name = name_of(attachment)?;
         if staged.iter().any(|(_, other, ..): &(String, String, String, String)| *other == name) {
-            return Err(Error::invalid("attachments", format!("two attachments have the name `{name}`")).hint("give one another `name`"));
+            return Err(Error::invalid("attachments", format!("two attachments have the name `{name}`"))
+                .hint("give one another `name`"));
         }
         let bad = |why: &str| Error::invalid("attachments", format!("attachment `{}` {why}", attachment.path));
-        let metadata = std::fs::metadata(source)
-            .map_err(|error| Error::not_found("attachments", format!("attachment `{}` cannot be read: {error}", attachment.path)))?;
+        let metadata = std::fs::metadata(source).map_err(|error| {
+            Error::not_found("attachments", format!("attachment `{}` cannot be read: {error}", attachment.path))
+        })?;
         let digest = match (attachment.kind, metadata.is_dir()) {
             (AttachmentKind::Skill, true) => copy_folder(source, &into, &name, &mut left, DEPTH_MAX)?,
             (AttachmentKind::Skill, false) => return Err(bad("is no folder, and a skill is one")),
@@ -210,17 +232,30 @@ fn name_of(attachment: &Attachment) -> Result<String> {
             .map(|name| name.to_string_lossy().into_owned())
             .ok_or_else(|| Error::invalid("attachments", format!("attachment `{}` has no name", attachment.path)))?,
     };
-    let plain = !name.is_empty() && !matches!(name.as_str(), "." | "..") && !name.contains(['/', '\\', '\0']) && name.len() <= 255;
+    let plain = !name.is_empty()
+        && !matches!(name.as_str(), "." | "..")
+        && !name.contains(['/', '\\', '\0'])
+        && name.len() <= 255;
     if plain {
         Ok(name)
     } else {
-        Err(Error::invalid("attachments", format!("`{}` is no name for an attachment", midplane_core::text::shown(&name, 80))))
+        Err(Error::invalid(
+            "attachments",
+            format!("`{}` is no name for an attachment", midplane_core::text::shown(&name, 80)),
+        ))
     }
 }
 
 fn copy_file(source: &Path, into: &Dir, name: &str, left: &mut Room) -> Result<Digest> {
-    let failed = |error: std::io::Error| Error::unavailable("attachments", format!("`{}` cannot be staged: {error}", source.display()));
-    let full = || Error::limit("attachments", format!("attachments have at most {FILES_MAX} files and the bytes of `tool_file_bytes_max`"));
+    let failed = |error: std::io::Error| {
+        Error::unavailable("attachments", format!("`{}` cannot be staged: {error}", source.display()))
+    };
+    let full = || {
+        Error::limit(
+            "attachments",
+            format!("attachments have at most {FILES_MAX} files and the bytes of `tool_file_bytes_max`"),
+        )
+    };
     left.files = left.files.checked_sub(1).ok_or_else(full)?;
     let mut bytes = Vec::new();
     std::fs::File::open(source).map_err(failed)?.take(left.bytes + 1).read_to_end(&mut bytes).map_err(failed)?;
@@ -231,9 +266,14 @@ fn copy_file(source: &Path, into: &Dir, name: &str, left: &mut Room) -> Result<D
 
 /// The digest of a folder is that of its sorted names with the digests of what they name.
 fn copy_folder(source: &Path, into: &Dir, name: &str, left: &mut Room, depth: usize) -> Result<Digest> {
-    let failed = |error: std::io::Error| Error::unavailable("attachments", format!("`{}` cannot be staged: {error}", source.display()));
+    let failed = |error: std::io::Error| {
+        Error::unavailable("attachments", format!("`{}` cannot be staged: {error}", source.display()))
+    };
     let Some(depth) = depth.checked_sub(1) else {
-        return Err(Error::limit("attachments", format!("`{}` is nested more than {DEPTH_MAX} deep", source.display())));
+        return Err(Error::limit(
+            "attachments",
+            format!("`{}` is nested more than {DEPTH_MAX} deep", source.display()),
+        ));
     };
     into.create_dir(name).map_err(failed)?;
     let folder = into.open_dir(name).map_err(failed)?;

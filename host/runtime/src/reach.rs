@@ -1,5 +1,6 @@
 //! What a call of a plugin can reach: the services behind its imports, put together here and nowhere else.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,11 +13,13 @@ use midplane_core::{Error, ProfileName, Result};
 use midplane_engine::ports::{self, Ports};
 use midplane_store::Store;
 
-/// `kv` of a profile, over the store, within the bounds of the interface.
+/// `kv` of a profile, over the store, within the bounds of the interface and without secrets: a guest can put together
+/// what a vendor sent it in pieces, and what it keeps stays on the disk.
 pub(crate) struct ProfileKv {
     pub(crate) store: Store,
     pub(crate) profile: ProfileName,
     pub(crate) limits: Limits,
+    pub(crate) redactor: Redactor,
 }
 
 impl ProfileKv {
@@ -24,6 +27,10 @@ impl ProfileKv {
         if key.is_empty() || key.len() as u64 > self.limits.kv_key_bytes_max || key.chars().any(char::is_control) {
             let max = self.limits.kv_key_bytes_max;
             return Err(Error::invalid("key", format!("a key has 1 to {max} bytes without control characters")));
+        }
+        // Another key in its place would be found by nobody.
+        if matches!(self.redactor.text(key), Cow::Owned(_)) {
+            return Err(Error::invalid("key", "a key may not contain a secret"));
         }
         Ok(())
     }
@@ -39,9 +46,16 @@ impl ports::Kv for ProfileKv {
     async fn put(&self, key: &str, value: Vec<u8>, expect: Option<u64>) -> Result<u64> {
         self.key(key)?;
         if value.len() as u64 > self.limits.kv_value_bytes_max {
-            return Err(Error::limit("value-size", format!("a value has at most {} bytes", self.limits.kv_value_bytes_max)));
+            return Err(Error::limit(
+                "value-size",
+                format!("a value has at most {} bytes", self.limits.kv_value_bytes_max),
+            ));
         }
-        self.store.kv.put(&self.profile, key, value, expect, self.limits.kv_total_bytes_max).await
+        let kept = match self.redactor.bytes(&value) {
+            Cow::Borrowed(_) => value,
+            Cow::Owned(kept) => kept,
+        };
+        self.store.kv.put(&self.profile, key, kept, expect, self.limits.kv_total_bytes_max).await
     }
 
     async fn remove(&self, key: &str, expect: Option<u64>) -> Result<bool> {
@@ -101,7 +115,8 @@ impl ports::Log for TraceLog {
         }
         // Redacted whole before it is cut: a cut could leave half of a secret.
         let message = self.redactor.text(&message);
-        let message = midplane_core::text::escape_controls(midplane_core::text::cut(&message, self.line_bytes_max), false);
+        let message =
+            midplane_core::text::escape_controls(midplane_core::text::cut(&message, self.line_bytes_max), false);
         let dropped = self.dropped.swap(0, Ordering::Relaxed);
         self.span.in_scope(|| {
             if dropped > 0 {
@@ -196,7 +211,12 @@ impl ports::Events for Without {
 
 /// A reach without anything but settings and log lines: for `capabilities`, `validate` and the trial of an install, which
 /// are pure by contract.
-pub(crate) fn pure(config: Arc<BTreeMap<String, String>>, redactor: Redactor, span: tracing::Span, limits: &Limits) -> Ports {
+pub(crate) fn pure(
+    config: Arc<BTreeMap<String, String>>,
+    redactor: Redactor,
+    span: tracing::Span,
+    limits: &Limits,
+) -> Ports {
     let time = Duration::from_millis(limits.query_ms_max);
     Ports {
         control: Arc::new(midplane_engine::Control::new(time)),

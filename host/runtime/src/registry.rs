@@ -132,10 +132,12 @@ impl Registry {
     pub(crate) async fn install(&self, manifest_file: &Path, component_file: &Path, now_ms: u64) -> Result<Entry> {
         let origin = manifest_file.display().to_string();
         let text = read_bounded(manifest_file, midplane_core::manifest::MANIFEST_BYTES_MAX as u64).await?;
-        let text = String::from_utf8(text).map_err(|_| Error::invalid("manifest", format!("{origin}: is not UTF-8")))?;
+        let text =
+            String::from_utf8(text).map_err(|_| Error::invalid("manifest", format!("{origin}: is not UTF-8")))?;
         let manifest = Manifest::parse(&text, &origin)?;
-        let host = semver::Version::parse(WIT_RELEASE)
-            .map_err(|error| Error::internal("wit-release", format!("the host's own release is no version: {error}")))?;
+        let host = semver::Version::parse(WIT_RELEASE).map_err(|error| {
+            Error::internal("wit-release", format!("the host's own release is no version: {error}"))
+        })?;
         check_release(&manifest.wit, &host)?;
         self.limits.clone().lowered(&manifest.limits)?;
         let component = read_bounded(component_file, self.limits.component_bytes_max).await?;
@@ -143,8 +145,12 @@ impl Registry {
         midplane_engine::inspect(&component, manifest.kind, &self.limits)?;
         let digest = Digest::of(&component);
         self.store.artifacts.put_bytes(&component, now_ms).await?;
-        let entry =
-            Entry { manifest: Arc::new(manifest), digest: digest.clone(), origin: Origin::Installed, installed_ms: Some(now_ms) };
+        let entry = Entry {
+            manifest: Arc::new(manifest),
+            digest: digest.clone(),
+            origin: Origin::Installed,
+            installed_ms: Some(now_ms),
+        };
         let plugin = self.load(&entry).await?;
         let nothing = crate::reach::pure(Arc::default(), Redactor::default(), tracing::Span::none(), &self.limits);
         plugin.trial(nothing, &self.limits).await?;
@@ -159,7 +165,10 @@ impl Registry {
             capabilities: "{}".to_owned(),
             verdict: "loads".to_owned(),
             installed_ms: now_ms,
-            origin: std::path::absolute(manifest_file).unwrap_or_else(|_| manifest_file.to_owned()).display().to_string(),
+            origin: std::path::absolute(manifest_file)
+                .unwrap_or_else(|_| manifest_file.to_owned())
+                .display()
+                .to_string(),
         };
         self.store.plugins.put(row).await?;
         Ok(entry)
@@ -169,8 +178,11 @@ impl Registry {
     pub(crate) async fn remove(&self, name: &str) -> Result<()> {
         let entry = self.get(name).await?;
         if matches!(entry.origin, Origin::Embedded(_)) {
-            return Err(Error::unsupported("embedded", format!("plugin `{name}` is part of this program and cannot be removed"))
-                .hint("without grants it can do nothing; see `midplane grant list`"));
+            return Err(Error::unsupported(
+                "embedded",
+                format!("plugin `{name}` is part of this program and cannot be removed"),
+            )
+            .hint("without grants it can do nothing; see `midplane grant list`"));
         }
         self.store.plugins.remove(&entry.manifest.name).await?;
         self.loaded().remove(&entry.digest);
@@ -193,12 +205,16 @@ impl Registry {
         };
         let bytes = match entry.origin {
             Origin::Embedded(bytes) => std::borrow::Cow::Borrowed(bytes),
-            Origin::Installed => self.store.artifacts.read(&entry.digest, self.limits.component_bytes_max).await?.into(),
+            Origin::Installed => {
+                self.store.artifacts.read(&entry.digest, self.limits.component_bytes_max).await?.into()
+            }
         };
         // The worker reads a file, which is there for as long as it works.
         let file = tempfile::NamedTempFile::new_in(&self.cache)
             .and_then(|file| std::fs::write(file.path(), &bytes).map(|()| file))
-            .map_err(|error| Error::unavailable("cache", format!("`{}` cannot be written: {error}", self.cache.display())))?;
+            .map_err(|error| {
+                Error::unavailable("cache", format!("`{}` cannot be written: {error}", self.cache.display()))
+            })?;
         helper::compile(program, file.path(), compiled, kind, &self.limits).await
     }
 
@@ -217,7 +233,12 @@ impl Registry {
 
 fn installed(row: PluginRow) -> Result<Entry> {
     let manifest = Manifest::parse(&row.manifest_toml, &format!("plugin `{}`", row.name))?;
-    Ok(Entry { manifest: Arc::new(manifest), digest: row.digest, origin: Origin::Installed, installed_ms: Some(row.installed_ms) })
+    Ok(Entry {
+        manifest: Arc::new(manifest),
+        digest: row.digest,
+        origin: Origin::Installed,
+        installed_ms: Some(row.installed_ms),
+    })
 }
 
 /// A file that is read only up to a bound.

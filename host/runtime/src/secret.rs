@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use midplane_core::{Error, Result};
 use midplane_core::redact::SecretValue;
+use midplane_core::{Error, Result};
 
 /// The secrets of one call. Whether a plugin may have one applied somewhere is the gate's question, asked before.
 #[async_trait]
@@ -26,7 +26,10 @@ pub(crate) struct References {
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
 impl References {
-    pub(crate) fn new(references: BTreeMap<String, String>, env: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>) -> Self {
+    pub(crate) fn new(
+        references: BTreeMap<String, String>,
+        env: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    ) -> Self {
         Self { references, env }
     }
 }
@@ -40,11 +43,16 @@ impl SecretSource for References {
             Some(("env", variable)) => match (self.env)(variable) {
                 Some(value) if !value.trim().is_empty() => Ok(SecretValue::new(value.trim().as_bytes())),
                 _ => Err(Error::not_found("secret", format!("secret `{name}`: the variable `{variable}` is not set"))
-                    .hint(format!("set it (`export {variable}=...`), or name another source under `secrets:` in the configuration"))),
+                    .hint(format!(
+                        "set it (`export {variable}=...`), or name another source under `secrets:` in the configuration"
+                    ))),
             },
             Some(("file", path)) => read_file(name, path).await,
-            _ => Err(Error::invalid("secret", format!("secret `{name}`: `{}` is not a reference", midplane_core::text::shown(reference, 40)))
-                .hint("a reference is `env:NAME` or `file:/path`; a value does not belong into the configuration")),
+            _ => Err(Error::invalid(
+                "secret",
+                format!("secret `{name}`: `{}` is not a reference", midplane_core::text::shown(reference, 40)),
+            )
+            .hint("a reference is `env:NAME` or `file:/path`; a value does not belong into the configuration")),
         }
     }
 }
@@ -55,7 +63,9 @@ async fn read_file(name: &str, path: &str) -> Result<SecretValue> {
     if size > SECRET_BYTES_MAX {
         return Err(failed(format!("has more than {SECRET_BYTES_MAX} bytes")));
     }
-    let bytes = zeroize::Zeroizing::new(tokio::fs::read(path).await.map_err(|error| failed(format!("cannot be read: {error}")))?);
+    let bytes = zeroize::Zeroizing::new(
+        tokio::fs::read(path).await.map_err(|error| failed(format!("cannot be read: {error}")))?,
+    );
     let trimmed = bytes.trim_ascii();
     if trimmed.is_empty() {
         return Err(failed("is empty".to_owned()));

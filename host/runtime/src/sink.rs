@@ -174,7 +174,10 @@ impl State {
         out.append(&mut self.audits);
         let dropped = std::mem::take(&mut self.audits_dropped);
         if dropped > 0 {
-            out.push(Event::notification("audit", json!({ "act": "audit", "target": "", "outcome": "dropped", "count": dropped })));
+            out.push(Event::notification(
+                "audit",
+                json!({ "act": "audit", "target": "", "outcome": "dropped", "count": dropped }),
+            ));
         }
     }
 }
@@ -248,7 +251,10 @@ impl Sink for RunSink {
             let mut state = self.state();
             // The host's own events count, too: a plugin cannot grow a log without end by calling tools.
             if state.left < events.len() as u64 {
-                return Err(Error::limit("run-events", format!("a run has at most {} events", self.limits.run_events_max)));
+                return Err(Error::limit(
+                    "run-events",
+                    format!("a run has at most {} events", self.limits.run_events_max),
+                ));
             }
             state.left -= events.len() as u64;
             let mut out = Vec::with_capacity(events.len());
@@ -296,7 +302,8 @@ pub(crate) struct TraceSink {
 #[async_trait]
 impl ports::Events for TraceSink {
     async fn emit(&self, raw: Vec<(String, String)>) -> Result<()> {
-        let events = event::check_batch(&raw, Phase::Other, &mut Order::default(), &self.limits, self.limits.run_events_max)?;
+        let events =
+            event::check_batch(&raw, Phase::Other, &mut Order::default(), &self.limits, self.limits.run_events_max)?;
         Sink::events(self, events).await
     }
 }

@@ -227,7 +227,6 @@ pub(crate) fn regular(path: &RelPath, metadata: &Metadata) -> Result<()> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 /// The guest that is measured.
 pub(crate) const GUEST: Embedded = Embedded {
     manifest: include_str!("../../guests/bench/plugin.toml"),
-    component: include_bytes!(concat!(env!("OUT_DIR"), "/guest.wasm")),
+    component: include_bytes!(concat!(env!("OUT_DIR"), "/guest_bench.wasm")),
 };
 
 /// A folder beside this program, so on a disk and not in memory; gone when it is dropped.

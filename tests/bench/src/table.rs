@@ -176,6 +176,6 @@ mod tests {
             Row::new("rate", Unit::Rate, Samples(vec![123_456.0]), "store", Samples(vec![999.0])),
             Row::skipped("not here", "no binary"),
         ];
-        insta::assert_snapshot!(render(&rows), @r"");
+        insta::assert_snapshot!(render(&rows));
     }
 }

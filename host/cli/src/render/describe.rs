@@ -3,7 +3,7 @@
 use midplane::core::event::{EventKind, Record};
 use midplane::core::outcome::{FinishReason, Outcome, Usage};
 use midplane::core::text::{escape_controls, shown};
-use midplane::core::{Error, event};
+use midplane::core::Error;
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
@@ -120,11 +120,6 @@ pub(crate) fn detail(record: &Record) -> String {
         _ => None,
     };
     format!("{}{} {}", record.kind.as_str(), of.unwrap_or_default(), shown(&Value::Object(data).to_string(), MESSAGE_CHARS))
-}
-
-/// Whether the host wrote it about itself; hidden from people who did not ask.
-pub(crate) fn is_of_host(record: &Record) -> bool {
-    record.kind == EventKind::Notification && event::HOST_TYPES.contains(&text(&record.data, "type"))
 }
 
 fn tool_end(data: &Map<String, Value>) -> ToolEnd {
@@ -266,11 +261,5 @@ pub(crate) mod tests {
         ]);
         let shown: Vec<String> = odd.iter().map(|record| format!("{:?}", said(record))).collect();
         insta::assert_snapshot!(shown.join("\n"));
-    }
-
-    #[test]
-    fn the_hosts_own_records() {
-        let own: Vec<u64> = eventful().iter().filter(|record| is_of_host(record)).map(|record| record.seq).collect();
-        assert_eq!(own, [1, 2, 8, 16]);
     }
 }

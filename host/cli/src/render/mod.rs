@@ -21,8 +21,15 @@ pub(crate) trait Renderer: Send {
     /// One more record.
     fn record(&mut self, record: &Record) -> io::Result<()>;
 
+    /// Nothing follows, although there was no terminal record.
+    fn finish(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Makes room for a question at the terminal.
-    fn pause(&mut self) {}
+    fn pause(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Goes on after it.
     fn resume(&mut self) {}

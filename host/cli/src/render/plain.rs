@@ -55,6 +55,9 @@ impl<W: Write + Send> Plain<W> {
 
     fn end(&mut self, outcome: &Outcome, record: &Record) -> io::Result<()> {
         self.end_text()?;
+        for (_, call) in std::mem::take(&mut self.tally.tools) {
+            self.line("tool", &format!("{call} (no answer)"))?;
+        }
         if let Some(answer) = self.tally.unsaid(outcome) {
             writeln!(self.out, "{answer}")?;
         }
@@ -73,21 +76,17 @@ impl<W: Write + Send> Plain<W> {
                 self.text.end(&mut self.out, "")?;
                 self.thinking.add(&mut self.out, "thinking: ", text)
             }
-            Said::ToolBegan { call, .. } => self.line("tool", call),
             Said::ToolEnded(end) => {
-                let mut text = format!("{} {}", end.name, end.status);
-                if !end.measures.is_empty() {
-                    text.push_str(&format!(" ({})", end.measures.join(", ")));
-                }
-                if let Some(why) = &end.why {
-                    text.push_str(&format!(": {why}"));
-                }
-                self.line("tool", &text)
+                let call = self.tally.ended(end);
+                let how: Vec<&str> = std::iter::once(&end.status).chain(&end.measures).map(String::as_str).collect();
+                let why = end.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+                self.line("tool", &format!("{call} ({}){why}", how.join(", ")))
             }
             Said::Line { label, text } => self.line(label, text),
             Said::Detail(text) if self.amount == Amount::All => self.line("detail", text),
             Said::End(outcome) => self.end(outcome, record),
-            Said::Thinking(_) | Said::Usage(_) | Said::Change(..) | Said::Detail(_) => Ok(()),
+            // A call has one line, when it is known how it ended: several run at once.
+            Said::ToolBegan { .. } | Said::Thinking(_) | Said::Usage(_) | Said::Change(..) | Said::Detail(_) => Ok(()),
         }
     }
 }
@@ -106,6 +105,11 @@ impl<W: Write + Send> Renderer for Plain<W> {
             (Amount::Answer, _) => {}
             _ => self.usual(record, &said)?,
         }
+        self.out.flush()
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.end_text()?;
         self.out.flush()
     }
 }

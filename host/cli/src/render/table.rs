@@ -55,8 +55,10 @@ pub(crate) fn fields(fields: &[(&str, String)]) -> String {
     for (name, value) in fields {
         let padded = format!("{name}{}", " ".repeat(width - measure_text_width(name)));
         let value = escape_controls(value, true).replace('\n', &format!("\n{}", " ".repeat(width + 2)));
-        text.push_str(format!("{}  {value}", style(padded).bold()).trim_end());
-        text.push('\n');
+        for line in format!("{}  {value}", style(padded).bold()).lines() {
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
     }
     text
 }
@@ -73,6 +75,6 @@ mod tests {
         table.row(["日本".into(), "x".into()]);
         table.row(["longer-name".into(), "a\u{1b}[2Jb".into()]);
         assert_eq!(table.text("none"), "NAME         WHAT\n日本         x\nlonger-name  a\\u{1b}[2Jb\n");
-        assert_eq!(fields(&[("a", "1\n2".into()), ("long", String::new())]), "a     1\n      2\nlong\n");
+        assert_eq!(fields(&[("a", "1\n\n2".into()), ("long", String::new())]), "a     1\n\n      2\nlong\n");
     }
 }

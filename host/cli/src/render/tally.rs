@@ -5,7 +5,7 @@ use midplane::core::outcome::{FinishReason, Outcome, Usage};
 use midplane::core::text::escape_controls;
 use serde_json::Value;
 
-use crate::render::describe::Said;
+use crate::render::describe::{Said, ToolEnd};
 use crate::render::units;
 
 /// What is kept of a run.
@@ -16,12 +16,18 @@ pub(crate) struct Tally {
     text: String,
     /// Files and what became of them, in the order of their first change.
     changes: Vec<(String, String)>,
+    changes_more: u64,
+    /// Tool calls in flight: id and call.
+    pub(crate) tools: Vec<(String, String)>,
     /// Counters so far.
     pub(crate) usage: Usage,
 }
 
 /// As much text as an outcome's output may have, so that the two can be compared.
 const TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Files and tool calls in flight that are kept. A plugin tells of both, as often as it likes.
+const CHANGES_MAX: usize = 1_000;
+const TOOLS_MAX: usize = 1_000;
 /// Files that are named at the end.
 const CHANGES_SHOWN: usize = 20;
 
@@ -50,7 +56,16 @@ impl Tally {
             }
             Said::Usage(usage) => self.usage = std::mem::take(&mut self.usage).or_later(usage.clone()),
             Said::Change(path, change) => self.change(path, change),
+            Said::ToolBegan { id, call } if self.tools.len() < TOOLS_MAX => self.tools.push((id.clone(), call.clone())),
             _ => {}
+        }
+    }
+
+    /// The call that ended, no longer in flight. One whose beginning was not seen is known by its name only.
+    pub(crate) fn ended(&mut self, end: &ToolEnd) -> String {
+        match self.tools.iter().position(|(id, _)| *id == end.id) {
+            Some(at) => self.tools.remove(at).1,
+            None => end.name.clone(),
         }
     }
 
@@ -94,7 +109,8 @@ impl Tally {
         for (path, change) in self.changes.iter().take(CHANGES_SHOWN) {
             row("changed", &format!("{path} ({change})"));
         }
-        if let Some(more @ 1..) = self.changes.len().checked_sub(CHANGES_SHOWN) {
+        let more = self.changes.len().saturating_sub(CHANGES_SHOWN) as u64 + self.changes_more;
+        if more > 0 {
             row("changed", &format!("and {more} more"));
         }
         for artifact in outcome.artifacts.iter().filter(|artifact| artifact.kind != "file").take(CHANGES_SHOWN) {
@@ -109,7 +125,11 @@ impl Tally {
 
     fn change(&mut self, path: &str, change: &str) {
         let Some(at) = self.changes.iter().position(|(known, _)| known == path) else {
-            self.changes.push((path.to_owned(), change.to_owned()));
+            if self.changes.len() < CHANGES_MAX {
+                self.changes.push((path.to_owned(), change.to_owned()));
+            } else {
+                self.changes_more += 1;
+            }
             return;
         };
         match (self.changes[at].1.as_str(), change) {

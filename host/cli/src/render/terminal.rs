@@ -7,10 +7,11 @@
 //! tool calls in flight   ├ the bar, drawn again as it changes
 //! ⠋ 12s, 1.2k tokens in  ┘
 //! ```
+//! Lines that stay are written by us, each with an end of its own, so that they can be copied; the bar is drawn by its library.
 //! A line of text is broken at the width of the terminal and stays once it is full, so that the bar is never taller than
 //! a few lines, whatever an agent writes.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
 use console::{Style, measure_text_width};
@@ -26,8 +27,7 @@ use crate::screen;
 
 /// Draws on a terminal.
 pub(crate) struct Terminal {
-    target: Box<dyn Fn() -> ProgressDrawTarget + Send>,
-    width: Box<dyn Fn() -> usize + Send>,
+    device: Device,
     bar: ProgressBar,
     began: Instant,
     verbose: bool,
@@ -35,8 +35,16 @@ pub(crate) struct Terminal {
     /// The line in the making, and how it looks.
     text: String,
     look: Look,
-    /// Tool calls in flight: id and call.
-    tools: Vec<(String, String)>,
+}
+
+/// What is drawn on.
+struct Device {
+    /// Where the bar is drawn.
+    target: Box<dyn Fn() -> ProgressDrawTarget + Send>,
+    /// How lines that stay are written.
+    print: Box<dyn Fn(&str) -> io::Result<()> + Send>,
+    /// How many columns there are.
+    width: Box<dyn Fn() -> usize + Send>,
 }
 
 /// Whose words they are.
@@ -54,59 +62,59 @@ const TICK: Duration = Duration::from_millis(120);
 impl Terminal {
     /// On standard output. `verbose`: also what the host notes about itself.
     pub(crate) fn stdout(verbose: bool) -> Self {
-        let width = || usize::from(console::Term::stdout().size().1);
-        let terminal = Self::new(Box::new(ProgressDrawTarget::stdout), Box::new(width), verbose);
+        let device = Device {
+            target: Box::new(ProgressDrawTarget::stdout),
+            print: Box::new(|line| {
+                let mut out = io::stdout().lock();
+                out.write_all(format!("{line}\n").as_bytes())?;
+                out.flush()
+            }),
+            width: Box::new(|| usize::from(console::Term::stdout().size().1)),
+        };
+        let terminal = Self::new(device, verbose);
         terminal.bar.enable_steady_tick(TICK);
         screen::show(&terminal.bar);
         terminal
     }
 
-    fn new(
-        target: Box<dyn Fn() -> ProgressDrawTarget + Send>,
-        width: Box<dyn Fn() -> usize + Send>,
-        verbose: bool,
-    ) -> Self {
+    fn new(device: Device, verbose: bool) -> Self {
         let began = Instant::now();
-        let bar = bar(target(), began);
-        Self {
-            target,
-            width,
-            bar,
-            began,
-            verbose,
-            tally: Tally::default(),
-            text: String::new(),
-            look: Look::Text,
-            tools: Vec::new(),
-        }
+        let bar = bar((device.target)(), began);
+        Self { device, bar, began, verbose, tally: Tally::default(), text: String::new(), look: Look::Text }
     }
 
-    /// A line that stays.
-    fn line(&self, line: &str) {
-        self.bar.println(line);
+    /// Lines that stay.
+    fn lines(&self, lines: &[String]) -> io::Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let text = lines.join("\n");
+        self.bar.suspend(|| (self.device.print)(&text))
+    }
+
+    fn line(&self, line: String) -> io::Result<()> {
+        self.lines(&[line])
     }
 
     /// The columns that may be filled. One stays free: a full line would move the cursor to the next.
     fn columns(&self) -> usize {
-        (self.width)().saturating_sub(1).max(20)
+        (self.device.width)().saturating_sub(1).max(20)
     }
 
-    fn add(&mut self, look: Look, text: &str) {
+    fn add(&mut self, look: Look, text: &str) -> io::Result<()> {
         if self.look != look {
-            self.end_text();
+            self.end_text()?;
             self.look = look;
         }
         self.text.push_str(&text.replace('\t', "    "));
-        for row in take_rows(&mut self.text, self.columns()) {
-            self.line(&self.styled(&row));
-        }
+        let columns = self.columns();
+        let rows: Vec<String> = take_rows(&mut self.text, columns).iter().map(|row| self.styled(row)).collect();
+        self.lines(&rows)
     }
 
-    fn end_text(&mut self) {
+    fn end_text(&mut self) -> io::Result<()> {
         let rest = std::mem::take(&mut self.text);
-        if !rest.is_empty() {
-            self.line(&self.styled(&rest));
-        }
+        if rest.is_empty() { Ok(()) } else { self.line(self.styled(&rest)) }
     }
 
     fn styled(&self, row: &str) -> String {
@@ -116,11 +124,8 @@ impl Terminal {
         }
     }
 
-    fn tool_ended(&mut self, end: &ToolEnd) {
-        let call = match self.tools.iter().position(|(id, _)| *id == end.id) {
-            Some(at) => self.tools.remove(at).1,
-            None => end.name.clone(),
-        };
+    fn tool_ended(&mut self, end: &ToolEnd) -> io::Result<()> {
+        let call = self.tally.ended(end);
         let mark = match end.status.as_str() {
             "ok" => Style::new().green().apply_to("✓"),
             "error" => Style::new().red().apply_to("✗"),
@@ -134,7 +139,7 @@ impl Terminal {
         if let Some(why) = &end.why {
             line.push_str(&format!("\n  {}", dim(why)));
         }
-        self.line(&line);
+        self.line(line)
     }
 
     /// The bar as it is now.
@@ -144,11 +149,11 @@ impl Terminal {
         if !self.text.is_empty() {
             lines.push(self.styled(&self.text));
         }
-        for (_, call) in self.tools.iter().take(TOOLS_SHOWN) {
+        for (_, call) in self.tally.tools.iter().take(TOOLS_SHOWN) {
             lines.push(dim(&format!("• {}", preview(call, columns.saturating_sub(4)))));
         }
-        if self.tools.len() > TOOLS_SHOWN {
-            lines.push(dim(&format!("  and {} more", self.tools.len() - TOOLS_SHOWN)));
+        if self.tally.tools.len() > TOOLS_SHOWN {
+            lines.push(dim(&format!("  and {} more", self.tally.tools.len() - TOOLS_SHOWN)));
         }
         let mut above = lines.join("\n");
         if !above.is_empty() {
@@ -159,25 +164,27 @@ impl Terminal {
         self.bar.set_prefix(usage.iter().map(|part| format!(", {part}")).collect::<String>());
     }
 
-    fn end(&mut self, outcome: &Outcome, record: &Record) {
-        self.end_text();
+    fn end(&mut self, outcome: &Outcome, record: &Record) -> io::Result<()> {
         self.bar.disable_steady_tick();
         self.bar.finish_and_clear();
-        if let Some(answer) = self.tally.unsaid(outcome) {
-            self.line(&answer);
+        let mut lines = Vec::new();
+        for (_, call) in std::mem::take(&mut self.tally.tools) {
+            lines.push(format!("{} {call}  {}", Style::new().yellow().apply_to("–"), dim("no answer")));
         }
+        lines.extend(self.tally.unsaid(outcome));
         let summary = self.tally.summary(outcome, record);
         let (mark, style) = match outcome.finish_reason {
             FinishReason::Done => ("✓", Style::new().green()),
             FinishReason::Interrupted => ("–", Style::new().yellow()),
             _ => ("✗", Style::new().red()),
         };
-        self.line("");
-        self.line(&format!("{} {}", style.bold().apply_to(mark), summary.head));
+        lines.push(String::new());
+        lines.push(format!("{} {}", style.bold().apply_to(mark), summary.head));
         let width = summary.rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
         for (name, value) in &summary.rows {
-            self.line(&format!("  {} {value}", dim(&format!("{name:width$} "))));
+            lines.push(format!("  {} {value}", dim(&format!("{name:width$} "))));
         }
+        self.lines(&lines)
     }
 }
 
@@ -185,41 +192,38 @@ impl Renderer for Terminal {
     fn record(&mut self, record: &Record) -> io::Result<()> {
         let said = describe::said(record);
         self.tally.note(record, &said);
-        // What is neither text nor a counter begins a line of its own.
+        // What is neither text nor for the bar begins a line of its own.
         if !matches!(said, Said::Text(_) | Said::Thinking(_) | Said::Usage(_) | Said::Change(..) | Said::Detail(_)) {
-            self.end_text();
+            self.end_text()?;
         }
         match said {
-            Said::Text(text) => self.add(Look::Text, &text),
-            Said::Thinking(text) => self.add(Look::Thinking, &text),
-            Said::ToolBegan { id, call } => self.tools.push((id, call)),
-            Said::ToolEnded(end) => self.tool_ended(&end),
+            Said::Text(text) => self.add(Look::Text, &text)?,
+            Said::Thinking(text) => self.add(Look::Thinking, &text)?,
+            Said::ToolEnded(end) => self.tool_ended(&end)?,
             Said::Line { label, text } => {
                 let style = if label == "warning" { Style::new().yellow() } else { Style::new().dim() };
-                self.line(&format!("{} {}", style.apply_to(format!("{label}:")), text.replace('\n', "\n  ")));
+                self.line(format!("{} {}", style.apply_to(format!("{label}:")), text.replace('\n', "\n  ")))?;
             }
             Said::Detail(text) if self.verbose => {
-                self.end_text();
-                self.line(&dim(&text));
+                self.end_text()?;
+                self.line(dim(&text))?;
             }
-            Said::End(outcome) => {
-                self.end(&outcome, record);
-                return Ok(());
-            }
-            Said::Usage(_) | Said::Change(..) | Said::Detail(_) => {}
+            Said::End(outcome) => return self.end(&outcome, record),
+            // Told by the bar, or at the end.
+            Said::ToolBegan { .. } | Said::Usage(_) | Said::Change(..) | Said::Detail(_) => {}
         }
         self.update();
         Ok(())
     }
 
-    fn pause(&mut self) {
-        self.end_text();
+    fn pause(&mut self) -> io::Result<()> {
         self.bar.disable_steady_tick();
         self.bar.finish_and_clear();
+        self.end_text()
     }
 
     fn resume(&mut self) {
-        self.bar = bar((self.target)(), self.began);
+        self.bar = bar((self.device.target)(), self.began);
         self.bar.enable_steady_tick(TICK);
         screen::show(&self.bar);
         self.update();
@@ -232,15 +236,24 @@ impl Drop for Terminal {
     }
 }
 
-/// A spinner for work before the first record.
-pub(crate) fn waiting(what: String) -> ProgressBar {
+/// A spinner for work before the first record. It is gone when this is dropped.
+pub(crate) struct Waiting;
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        screen::clear();
+    }
+}
+
+/// Shows that something is being done.
+pub(crate) fn waiting(what: String) -> Waiting {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout()).with_message(what);
     if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {msg}") {
         bar.set_style(style);
     }
     bar.enable_steady_tick(TICK);
     screen::show(&bar);
-    bar
+    Waiting
 }
 
 fn bar(target: ProgressDrawTarget, began: Instant) -> ProgressBar {
@@ -300,14 +313,18 @@ fn row_end(line: &str, columns: usize) -> Option<usize> {
 mod tests {
     use super::*;
     use crate::render::describe::tests::{eventful, records};
-    use indicatif::InMemoryTerm;
+    use indicatif::{InMemoryTerm, TermLike as _};
     use serde_json::json;
 
     fn terminal(term: &InMemoryTerm, verbose: bool) -> Terminal {
         console::set_colors_enabled(false);
-        let drawn = term.clone();
-        let target = move || ProgressDrawTarget::term_like(Box::new(drawn.clone()));
-        let mut terminal = Terminal::new(Box::new(target), Box::new(|| 60), verbose);
+        let (drawn, printed) = (term.clone(), term.clone());
+        let device = Device {
+            target: Box::new(move || ProgressDrawTarget::term_like(Box::new(drawn.clone()))),
+            print: Box::new(move |text| text.split('\n').try_for_each(|line| printed.write_line(line))),
+            width: Box::new(|| 60),
+        };
+        let terminal = Terminal::new(device, verbose);
         // Time passes while a test runs, and may not show.
         terminal.bar.set_style(ProgressStyle::with_template("{msg}*{prefix}").expect("a template"));
         terminal
@@ -347,7 +364,7 @@ mod tests {
             terminal.record(&record).expect("drawn");
         }
         assert_eq!(term.contents(), "before\n*");
-        terminal.pause();
+        terminal.pause().expect("drawn");
         assert_eq!(term.contents(), "before");
     }
 

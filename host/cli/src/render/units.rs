@@ -53,22 +53,22 @@ pub(crate) fn now_ms() -> u64 {
     crate::values::millis(since)
 }
 
-/// `1.2k in, 340 out, $0.0123`: what is known of it.
+/// `1.2k in, 340 out, $0.0123`: what is known of it and is more than nothing.
 pub(crate) fn usage(usage: &Usage) -> Vec<String> {
     // What a vendor bills as input includes what it read from and put into its cache.
     let read = [usage.input_tokens, usage.cache_read_tokens, usage.cache_creation_tokens];
     let input = read.iter().flatten().fold(0_u64, |sum, n| sum.saturating_add(*n));
     let mut parts = Vec::new();
-    if read.iter().any(Option::is_some) {
+    if input > 0 {
         parts.push(format!("{} tokens in", count(input)));
     }
-    if let Some(output) = usage.output_tokens {
+    if let Some(output @ 1..) = usage.output_tokens {
         parts.push(format!("{} out", count(output)));
     }
-    if let (true, Some(total)) = (parts.is_empty(), usage.total_tokens) {
+    if let (true, Some(total @ 1..)) = (parts.is_empty(), usage.total_tokens) {
         parts.push(format!("{} tokens", count(total)));
     }
-    if let Some(cost) = usage.cost_usd {
+    if let Some(cost) = usage.cost_usd.filter(|cost| *cost > 0.0) {
         parts.push(format!("${cost:.4}"));
     }
     parts
@@ -94,6 +94,7 @@ mod tests {
     #[test]
     fn usage_says_what_is_known() {
         assert!(usage(&Usage::default()).is_empty());
+        assert!(usage(&Usage { input_tokens: Some(0), total_tokens: Some(0), cost_usd: Some(0.0), ..Usage::default() }).is_empty());
         let all = Usage {
             input_tokens: Some(100),
             output_tokens: Some(2_000),

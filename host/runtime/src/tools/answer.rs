@@ -146,7 +146,6 @@ impl Budget {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

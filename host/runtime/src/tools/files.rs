@@ -136,6 +136,7 @@ impl Files {
             return Err(Error::limit("file-size", message));
         }
         let failed = |error: std::io::Error| path.failed(&error);
+        self.changeable(path)?;
         let real = self.through_links(path)?;
         let (parent, name) = real.split().ok_or_else(|| Error::invalid("not-a-file", "`.` is a folder"))?;
         let old = match self.dir().symlink_metadata(real.as_str()) {
@@ -164,6 +165,21 @@ impl Files {
         Ok(old.is_none())
     }
 
+    /// Refuses to change what is in a `.git` folder, by whatever links it is reached: its hooks and configuration name
+    /// programs that the operator's own git runs, outside of every sandbox. Nothing else in a workspace does.
+    pub(super) fn changeable(&self, path: &RelPath) -> Result<()> {
+        let is_git = |path: &Path| path.iter().any(|part| part.eq_ignore_ascii_case(".git"));
+        let there = Path::new(path.as_str())
+            .ancestors()
+            .filter(|part| !part.as_os_str().is_empty())
+            .find_map(|part| self.dir().canonicalize(part).ok());
+        if is_git(Path::new(path.as_str())) || there.is_some_and(|there| is_git(&there)) {
+            return Err(Error::denied("git-folder", format!("`{path}` is in a `.git` folder, which file tools do not change"))
+                .hint("use git itself, through `shell`, where that is granted"));
+        }
+        Ok(())
+    }
+
     /// The path with the links resolved that its last part goes through; a link to nothing is refused.
     fn through_links(&self, path: &RelPath) -> Result<RelPath> {
         let is_link = self.dir().symlink_metadata(path.as_str()).is_ok_and(|metadata| metadata.is_symlink());
@@ -181,6 +197,7 @@ impl Files {
 
     /// Makes a folder and those on the way to it, where they are missing.
     pub(super) fn make_folder(&self, path: &RelPath) -> Result<()> {
+        self.changeable(path)?;
         self.dir().create_dir_all(path.as_str()).map_err(|error| match error.kind() {
             std::io::ErrorKind::AlreadyExists => Error::conflict("not-a-folder", format!("`{path}` is not a folder")),
             _ => path.failed(&error),

@@ -46,6 +46,8 @@ impl FileTool for MoveFile {
         let whole = || Error::invalid("path", "the workspace itself cannot be moved or replaced");
         let (from_folder, from_name) = from.split().ok_or_else(whole)?;
         let (to_folder, to_name) = to.split().ok_or_else(whole)?;
+        files.changeable(&from)?;
+        files.changeable(&to)?;
         let dir = files.dir();
         // Links are moved, not followed.
         let moved = dir.symlink_metadata(from.as_str()).map_err(|error| from.failed(&error))?;

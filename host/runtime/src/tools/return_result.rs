@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
-use jsonschema::Validator;
+use midplane_core::schema::Schema;
 use midplane_core::{Error, Result};
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ use super::tool::{Needs, Stop, Tool};
 pub(super) struct ReturnResult {
     input_schema: Value,
     /// Of the answer itself, without the object that may stand around it.
-    validator: Validator,
+    validator: Schema,
     /// Whether the answer is in a field `value`, because it is no object.
     wrapped: bool,
     bytes_max: u64,
@@ -24,7 +24,7 @@ pub(super) struct ReturnResult {
 
 impl ReturnResult {
     pub(super) fn new(schema: &Value, bytes_max: u64) -> Result<Self> {
-        let validator = schema::compile_output(schema)?;
+        let validator = Schema::new(schema)?;
         let (input_schema, wrapped) = schema::as_arguments(schema);
         Ok(Self { input_schema, validator, wrapped, bytes_max, value: Mutex::default() })
     }

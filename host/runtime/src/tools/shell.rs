@@ -10,8 +10,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jsonschema::Validator;
 use midplane_core::permission::Grant;
+use midplane_core::schema::Schema;
 use midplane_core::{Error, Result};
 use midplane_engine::ports::Exit;
 use serde::Deserialize;
@@ -33,7 +33,7 @@ const COMMAND_BYTES_MAX: usize = 128 * 1024 - 1;
 
 pub(super) struct Shell {
     schema: Value,
-    validator: Validator,
+    validator: Schema,
 }
 
 #[derive(Deserialize)]
@@ -55,7 +55,7 @@ impl Shell {
             "required": ["command"],
             "additionalProperties": false
         });
-        let validator = schema::compile(&schema).expect("the schema is a constant, and a test compiles it");
+        let validator = Schema::new(&schema).expect("the schema is a constant, and a test compiles it");
         Self { schema, validator }
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use midplane_core::limits::Limits;
+use midplane_core::schema::Schema;
 use serde_json::json;
 
 use super::*;
@@ -653,7 +654,7 @@ async fn every_tool_is_described() {
         for (field, of) in schema["properties"].as_object().unwrap() {
             assert!(of["description"].is_string() || tool.name == "return_result", "{}.{field}", tool.name);
         }
-        schema::compile(&schema).unwrap();
+        Schema::new(&schema).unwrap();
     }
 }
 
@@ -707,12 +708,12 @@ async fn schemas_that_are_none() {
         json!({ "$schema": "https://example.com/own" }),
     ]
     .map(|schema| {
-        let error = schema::compile_output(&schema).err().unwrap();
+        let error = Schema::new(&schema).err().unwrap();
         assert_eq!((error.kind.as_str(), error.code.as_ref()), ("invalid", "output-schema"));
         format!("{schema}\n  {}", error.message)
     });
     insta::assert_snapshot!(lines.join("\n"));
-    assert!(schema::compile_output(&json!({ "type": "string", "pattern": "^(?!x)" })).is_ok());
+    assert!(Schema::new(&json!({ "type": "string", "pattern": "^(?!x)" })).is_ok());
 }
 
 #[tokio::test]
@@ -790,4 +791,31 @@ fn a_folder_of_the_workspace_can_be_made_durable() {
     let rig = rig();
     let folder = rig.tools.files.as_ref().unwrap().dir().open_dir(".").unwrap();
     files::sync_folder(&folder).unwrap();
+}
+
+#[tokio::test]
+async fn a_git_folder_is_not_changed() {
+    let rig = rig();
+    rig.put(".git/config", "[core]\n");
+    rig.put("sub/.git/hooks/x", "");
+    symlink(".git", rig.path().join("link")).unwrap();
+    symlink(".git/config", rig.path().join("config")).unwrap();
+    rig.put("hook", "#!/bin/sh\n");
+    for (name, arguments) in [
+        ("write_file", json!({ "path": ".git/hooks/pre-commit", "content": "x" })),
+        ("write_file", json!({ "path": ".GIT/config", "content": "x" })),
+        ("write_file", json!({ "path": "link/hooks/pre-commit", "content": "x" })),
+        ("write_file", json!({ "path": "config", "content": "x" })),
+        ("edit_file", json!({ "path": ".git/config", "old": "core", "new": "alias" })),
+        ("move_file", json!({ "from": "hook", "to": ".git/hooks/pre-commit" })),
+        ("move_file", json!({ "from": "hook", "to": "sub/.git/hooks/x", "overwrite": true })),
+        ("move_file", json!({ "from": ".git", "to": "moved" })),
+    ] {
+        let answer = rig.run(name, arguments.clone()).await;
+        assert!(answer.is_error && answer.text.contains(".git"), "{name} {arguments}: {answer:?}");
+    }
+    assert_eq!(rig.text(".git/config"), "[core]\n");
+    assert!(!rig.path().join(".git/hooks").exists() && rig.path().join("hook").exists());
+    // Looking is free.
+    assert!(!rig.run("read_file", json!({ "path": ".git/config" })).await.is_error);
 }

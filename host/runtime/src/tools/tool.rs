@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use jsonschema::Validator;
+use midplane_core::schema::Schema;
 use midplane_core::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -93,14 +93,14 @@ pub(super) trait FileTool: Send + Sync + 'static {
 /// Makes a tool of a [`FileTool`].
 pub(super) struct OnFiles<T> {
     schema: Value,
-    validator: Validator,
+    validator: Schema,
     tool: PhantomData<fn() -> T>,
 }
 
 impl<T: FileTool> OnFiles<T> {
     pub(super) fn new() -> Self {
         let schema = T::schema();
-        let validator = schema::compile(&schema).expect("the schema is a constant, and a test compiles each");
+        let validator = Schema::new(&schema).expect("the schema is a constant, and a test compiles each");
         Self { schema, validator, tool: PhantomData }
     }
 }

@@ -45,9 +45,9 @@ fn not_json(_call: &Call<'_>) -> Result<Outcome> {
     Ok(Outcome { metadata: "{".into(), parsed_output: Some("{".into()), ..Outcome::done("") })
 }
 
-/// Every text of it as long as one call can carry altogether.
-fn bloat(_call: &Call<'_>) -> Result<Outcome> {
-    let long = || "x".repeat(1024 * 1024);
+/// Every text of it long. The parameter is the length of each in KiB.
+fn bloat(call: &Call<'_>) -> Result<Outcome> {
+    let long = || "x".repeat(usize::try_from(call.number(1)).unwrap_or(0) * 1024);
     let mut outcome = Outcome::done("");
     outcome.session_id = Some(long());
     outcome.metadata = format!("{{\"a\":\"{}\"}}", long());

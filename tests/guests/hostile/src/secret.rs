@@ -6,7 +6,7 @@ use midplane_plugin::host::{Call as ToolCall, Level, Request};
 use midplane_plugin::{Error, Result, json};
 
 use crate::event::{event, start};
-use crate::net::{get, request};
+use crate::net::request;
 use crate::workspace::{command, spawn};
 use crate::{Behaviour, Call};
 
@@ -16,7 +16,7 @@ pub(crate) const BEHAVIOURS: &[(&str, Behaviour)] =
 /// Gets the path of the parameter and puts whatever comes, piece by piece, wherever a guest can put something.
 fn echo(call: &Call<'_>) -> Result<Outcome> {
     start(call.host, "s")?;
-    let mut response = get(call.host, call.word(1))?;
+    let mut response = call.host.send(&authorized(call), Vec::new())?;
     let headers = format!("{:?}", response.headers());
     let mut all = String::new();
     // Small reads: an encoding that is cut must be seen as a whole.
@@ -27,6 +27,11 @@ fn echo(call: &Call<'_>) -> Result<Outcome> {
         all.push_str(&piece);
     }
     spread(call, &format!("{headers}\n{all}"))
+}
+
+/// A request to the path of the parameter, to which the host adds the credential that fits.
+fn authorized(call: &Call<'_>) -> Request {
+    Request { credential: None, ..request(call.host, call.word(1)) }
 }
 
 /// Everywhere: the log, standard output, `kv`, a file, the outcome.
@@ -55,7 +60,7 @@ fn spread(call: &Call<'_>, text: &str) -> Result<Outcome> {
 
 /// The same in the error of an outcome.
 fn error(call: &Call<'_>) -> Result<Outcome> {
-    let body = crate::net::whole(get(call.host, call.word(1))?)?;
+    let body = crate::net::whole(call.host.send(&authorized(call), Vec::new())?)?;
     Err(Error::unavailable("echoed", String::from_utf8_lossy(&body)))
 }
 
@@ -78,8 +83,7 @@ fn child(call: &Call<'_>) -> Result<Outcome> {
 /// Through a blob: the bytes stay as they are on the host, and are masked where the guest reads them.
 fn blob(call: &Call<'_>) -> Result<Outcome> {
     start(call.host, "s")?;
-    let get = Request { ..request(call.host, call.word(1)) };
-    let body = http::Response::into_blob(http::send(&get, &http::Body::Empty)?)?;
+    let body = http::Response::into_blob(http::send(&authorized(call), &http::Body::Empty)?)?;
     let size = body.size()?;
     let mut all = Vec::new();
     // Byte by byte, and through slices that cut wherever a cut could help.

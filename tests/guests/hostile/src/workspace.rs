@@ -96,7 +96,7 @@ fn write_outside(call: &Call<'_>) -> Result<Outcome> {
     ] {
         calls.push(("write_file", json!({ "path": path, "content": "written" })));
     }
-    calls.push(("edit_file", json!({ "path": "link", "old": "marked", "new": "changed", "old_string": "marked", "new_string": "changed" })));
+    calls.push(("edit_file", json!({ "path": "link", "old": "marked", "new": "changed" })));
     calls.push(("move_file", json!({ "from": "inside.txt", "to": format!("../{folder}/moved.txt") })));
     calls.push(("move_file", json!({ "from": format!("../{folder}/marked.txt"), "to": "moved.txt" })));
     calls.push(("move_file", json!({ "from": "links/marked.txt", "to": "moved.txt" })));
@@ -109,7 +109,7 @@ fn write_read_only(call: &Call<'_>) -> Result<Outcome> {
         call,
         &[
             ("write_file", json!({ "path": "made.txt", "content": "written" })),
-            ("edit_file", json!({ "path": "inside.txt", "old": "inside", "new": "changed", "old_string": "inside", "new_string": "changed" })),
+            ("edit_file", json!({ "path": "inside.txt", "old": "inside", "new": "changed" })),
             ("move_file", json!({ "from": "inside.txt", "to": "moved.txt" })),
         ],
     )

@@ -1,0 +1,204 @@
+//! `midplane doctor`: is this installation sound, and could a run under each profile succeed.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use console::Style;
+use midplane::core::{Error, Result};
+use midplane::{Availability, Config, Host};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::app::App;
+use crate::exit::Exit;
+use crate::render::table::Table;
+
+/// Check this installation, and whether each profile could run
+#[derive(Debug, clap::Args)]
+pub(crate) struct DoctorArgs {
+    /// Ask the vendors, too, at most ten seconds each
+    #[arg(long)]
+    probe: bool,
+}
+
+/// How long a vendor may take to answer.
+const PROBE: Duration = Duration::from_secs(10);
+/// How long the worker may take to say that it is there.
+const HELPER: Duration = Duration::from_secs(10);
+
+/// All that was found.
+#[derive(Debug, Serialize)]
+struct Report {
+    checks: Vec<Check>,
+    profiles: Vec<Readiness>,
+}
+
+/// One thing that must be in order.
+#[derive(Debug, Serialize)]
+struct Check {
+    name: &'static str,
+    ok: bool,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Error>,
+}
+
+/// Whether a profile could run.
+#[derive(Debug, Serialize)]
+struct Readiness {
+    profile: String,
+    status: &'static str,
+    reason: String,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+}
+
+pub(crate) async fn run(app: &App, args: DoctorArgs) -> anyhow::Result<Exit> {
+    let mut report = Report { checks: Vec::new(), profiles: Vec::new() };
+    let paths = &app.paths;
+    let folders = format!("data {}, cache {}", paths.data.display(), paths.cache.display());
+    report.check("folders", folder(&paths.data).and_then(|()| folder(&paths.cache)).map(|()| folders));
+    let file = paths.config_file();
+    let found = if file.exists() { String::new() } else { " (not there: all is as by default)".to_owned() };
+    report.check("configuration", Config::read(&file).map(|_| format!("{}{found}", file.display())));
+    report.check("helper", helper().await);
+    match app.host().await {
+        Ok(host) => {
+            report.check("store", host.check_store().await.map(|()| "sound".to_owned()));
+            report.check("plugins", plugins(&host).await);
+            for profile in host.profiles().await? {
+                let probe = if args.probe { PROBE } else { Duration::ZERO };
+                let name = profile.name.to_string();
+                let found = match profile.error {
+                    Some(error) => Err(error),
+                    None => host.availability(&name, probe).await,
+                };
+                report.profiles.push(Readiness::new(name, found));
+            }
+        }
+        // The same as the configuration's, if that is what is wrong.
+        Err(error) => match error.downcast::<Error>() {
+            Ok(error) if error.code != "config" => report.check("store", Err(error)),
+            Ok(_) => {}
+            Err(error) => return Err(error),
+        },
+    }
+    app.answer(&report, || report.text())?;
+    Ok(report.exit())
+}
+
+/// Whether files can be made in a folder.
+fn folder(path: &Path) -> Result<()> {
+    let failed = |error: std::io::Error| {
+        Error::unavailable("folder", format!("`{}` cannot be written: {error}", path.display()))
+            .hint("`MIDPLANE_HOME` names another folder for all state")
+    };
+    std::fs::create_dir_all(path).map_err(failed)?;
+    let probe = path.join(format!(".doctor-{}", std::process::id()));
+    std::fs::write(&probe, b"x").and_then(|()| std::fs::remove_file(&probe)).map_err(failed)
+}
+
+/// Whether the worker that compiles answers: without an order it says that it was given none.
+async fn helper() -> Result<String> {
+    let failed = |why: String| Error::unavailable("helper", format!("the worker {why}"));
+    let program = std::env::current_exe().map_err(|error| failed(format!("cannot be found: {error}")))?;
+    let output = tokio::process::Command::new(&program)
+        .arg("helper")
+        .env_clear()
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(HELPER, output)
+        .await
+        .map_err(|_| failed(format!("`{}` does not answer", program.display())))?
+        .map_err(|error| failed(format!("`{}` cannot be started: {error}", program.display())))?;
+    let verdict: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    match verdict.pointer("/error/code").and_then(Value::as_str) {
+        Some("helper") => Ok(program.display().to_string()),
+        _ => Err(failed(format!("`{}` gives no sensible answer", program.display()))),
+    }
+}
+
+/// Whether the sandbox takes every plugin: each is compiled if need be, linked and instantiated.
+async fn plugins(host: &Host) -> Result<String> {
+    let plugins = host.plugins().await?;
+    let count = plugins.len();
+    match plugins.into_iter().find_map(|plugin| plugin.error.map(|error| (plugin.name, error))) {
+        None => Ok(format!("{count} installed, all load")),
+        Some((name, mut error)) => {
+            error.message = format!("plugin `{name}` does not load: {}", error.message);
+            Err(error)
+        }
+    }
+}
+
+impl Report {
+    fn check(&mut self, name: &'static str, found: Result<String>) {
+        self.checks.push(match found {
+            Ok(detail) => Check { name, ok: true, detail, error: None },
+            Err(error) => Check { name, ok: false, detail: error.message.clone(), error: Some(error) },
+        });
+    }
+
+    /// That a profile is not ready is no fault of the installation.
+    fn exit(&self) -> Exit {
+        self.checks.iter().find_map(|check| check.error.as_ref()).map_or(Exit::Done, Exit::of_error)
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for check in &self.checks {
+            let (word, style) = if check.ok { ("ok", Style::new().green()) } else { ("failed", Style::new().red()) };
+            let detail = midplane::core::text::escape_controls(&check.detail, false);
+            text.push_str(&format!("{:<13}  {}  {detail}\n", check.name, style.apply_to(format!("{word:<6}"))));
+            if let Some(hint) = check.error.as_ref().and_then(|error| error.hint.as_ref()) {
+                text.push_str(&format!("{:<13}  {:<6}  hint: {}\n", "", "", midplane::core::text::escape_controls(hint, false)));
+            }
+        }
+        if self.profiles.is_empty() {
+            return text;
+        }
+        let mut table = Table::new(["PROFILE", "STATUS", "REASON", "MESSAGE"]);
+        for profile in &self.profiles {
+            let version = profile.version.as_ref().map(|version| format!("version {version}")).unwrap_or_default();
+            let message = if profile.message.is_empty() { version } else { profile.message.clone() };
+            table.row([profile.profile.clone(), profile.status.to_owned(), profile.reason.clone(), message]);
+        }
+        text.push('\n');
+        text.push_str(&table.text(""));
+        text
+    }
+}
+
+impl Readiness {
+    fn new(profile: String, found: Result<Availability>) -> Self {
+        match found {
+            Ok(Availability { status, reason, message, version }) => Self { profile, status, reason, message, version },
+            Err(error) => {
+                Self { profile, status: "not-ready", reason: error.code.into_owned(), message: error.message, version: None }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report() {
+        console::set_colors_enabled(false);
+        let mut report = Report { checks: Vec::new(), profiles: Vec::new() };
+        report.check("folders", Ok("data /d, cache /c".to_owned()));
+        assert_eq!(report.exit(), Exit::Done);
+        let ready = Availability { status: "ready", reason: String::new(), message: String::new(), version: Some("1.2".to_owned()) };
+        report.profiles.push(Readiness::new("playbook".to_owned(), Ok(ready)));
+        report.profiles.push(Readiness::new("odd".to_owned(), Err(Error::invalid("setting", "profile `odd`: \u{1b}[2J"))));
+        report.check("store", Err(Error::invalid("store-damaged", "`db` is not a sound store").hint("move it away")));
+        assert_eq!(report.exit(), Exit::Usage);
+        insta::assert_snapshot!(report.text());
+    }
+}
