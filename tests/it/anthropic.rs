@@ -1,14 +1,16 @@
 //! The Anthropic plugin through the library: against `aimock`, whose journal says what it was sent, and against scripted
 //! answers for the shapes that `aimock` does not make.
 
+use midplane::core::ErrorKind;
 use midplane::core::event::EventKind;
 use midplane::core::outcome::FinishReason;
-use midplane::core::ErrorKind;
 use midplane::{CancelReceipt, Refusal};
 use serde_json::{Value, json};
 
 use crate::peer::Aimock;
-use crate::script_server::{ScriptServer, Step, answer, block, chunked, message, sse, sse_head, sse_text, start, text, tool};
+use crate::script_server::{
+    ScriptServer, Step, answer, block, chunked, message, sse, sse_head, sse_text, start, text, tool,
+};
 use crate::world::{KEY, Ran, Setup, World, request};
 
 const SSE: (&str, &str) = ("content-type", "text/event-stream");
@@ -29,7 +31,9 @@ fn asked(journal: &[Value]) -> String {
     let mut shown = String::new();
     for (number, entry) in journal.iter().enumerate() {
         shown.push_str(&format!("request {number}: {}\n", entry["response"]["status"]));
-        for message in entry["body"]["messages"].as_array().into_iter().flatten().filter(|message| message["role"] != "system") {
+        for message in
+            entry["body"]["messages"].as_array().into_iter().flatten().filter(|message| message["role"] != "system")
+        {
             shown.push_str(&format!("    {message}\n"));
         }
     }
@@ -62,17 +66,22 @@ async fn a_text_reply() {
     assert_eq!(head["anthropic-version"], "2023-06-01");
     assert_eq!(head["content-type"], "application/json");
     assert_eq!(head["authorization"], Value::Null);
-    assert_eq!((&body["model"], &body["stream"], &body["max_tokens"]), (&json!("claude-mocked"), &json!(true), &json!(16384)));
+    assert_eq!(
+        (&body["model"], &body["stream"], &body["max_tokens"]),
+        (&json!("claude-mocked"), &json!(true), &json!(16384))
+    );
     assert!(body["messages"][0]["content"].as_str().is_some_and(|system| system.contains("Be brief.")), "{body}");
     assert_eq!(body["messages"][1], json!({"role": "user", "content": "greet me"}));
-    let names: Vec<&str> = body["tools"].as_array().into_iter().flatten().filter_map(|tool| tool["function"]["name"].as_str()).collect();
+    let names: Vec<&str> =
+        body["tools"].as_array().into_iter().flatten().filter_map(|tool| tool["function"]["name"].as_str()).collect();
     // No shell without a grant, no `return_result` without a schema.
     assert_eq!(names, ["read_file", "write_file", "edit_file", "move_file", "list_dir", "glob", "grep"]);
 }
 
 #[tokio::test]
 async fn tools_of_the_host_on_a_real_folder() {
-    let call = |id: &str, name: &str, arguments: Value| json!({"id": id, "name": name, "arguments": arguments.to_string()});
+    let call =
+        |id: &str, name: &str, arguments: Value| json!({"id": id, "name": name, "arguments": arguments.to_string()});
     let fixtures = json!([
         {"match": {"userMessage": "inventory", "hasToolResult": false}, "response": {"content": "I look.", "toolCalls": [
             call("toolu_1", "read_file", json!({"path": "notes.txt"})),
@@ -103,7 +112,12 @@ async fn a_rate_limit_is_waited_for() {
     ]);
     let Some((mock, world)) = mocked(fixtures).await else { return };
     let ran = world.run(world.task("are you busy?")).await;
-    assert_eq!((ran.outcome.finish_reason, ran.outcome.output.as_str()), (FinishReason::Done, "Now."), "{}", ran.error());
+    assert_eq!(
+        (ran.outcome.finish_reason, ran.outcome.output.as_str()),
+        (FinishReason::Done, "Now."),
+        "{}",
+        ran.error()
+    );
     let retries = ran.notifications("retry");
     assert_eq!(retries.len(), 1);
     assert_eq!((&retries[0]["attempt"], &retries[0]["code"]), (&json!(1), &json!("rate-limited")));
@@ -115,9 +129,7 @@ async fn a_rate_limit_is_waited_for() {
 /// What the vendor answers instead of a stream: how often it is asked, and how the run ends.
 #[tokio::test]
 async fn errors_of_the_vendor() {
-    let error = |word: &str, kind: &str, status: u16| {
-        json!({"match": {"userMessage": word}, "response": {"error": {"message": format!("about {word}"), "type": kind}, "status": status}})
-    };
+    let error = |word: &str, kind: &str, status: u16| json!({"match": {"userMessage": word}, "response": {"error": {"message": format!("about {word}"), "type": kind}, "status": status}});
     let fixtures = json!([
         error("wrong", "invalid_request_error", 400),
         error("forbidden", "permission_error", 403),
@@ -125,14 +137,22 @@ async fn errors_of_the_vendor() {
         error("down", "api_error", 500),
         error("crowded", "overloaded_error", 529),
     ]);
-    let Some((mock, world)) = mocked_with(fixtures, |setup| setup.setting("retries_max", json!(1))).await else { return };
+    let Some((mock, world)) = mocked_with(fixtures, |setup| setup.setting("retries_max", json!(1))).await else {
+        return;
+    };
     let mut lines = Vec::new();
     let mut before = 0;
     for goal in ["wrong", "forbidden", "large", "down", "crowded"] {
         let ran = world.run(world.task(goal)).await;
         let asked = mock.journal().await.len();
         let error = ran.outcome.error.clone().expect("an error");
-        lines.push(format!("{goal}: {} {}, asked {} times: {}", ran.outcome.finish_reason.as_str(), ran.error(), asked - before, error.message));
+        lines.push(format!(
+            "{goal}: {} {}, asked {} times: {}",
+            ran.outcome.finish_reason.as_str(),
+            ran.error(),
+            asked - before,
+            error.message
+        ));
         before = asked;
     }
     insta::assert_snapshot!(lines.join("\n"));
@@ -141,14 +161,22 @@ async fn errors_of_the_vendor() {
 #[tokio::test]
 async fn a_key_that_the_vendor_refuses() {
     let other = "sk-ant-api03-this-key-is-not-the-one-that-the-mock-takes";
-    let Some((_mock, world)) = mocked_with(json!([{"match": {"userMessage": "hi"}, "response": {"content": "x"}}]), |setup| setup.key(Some(other))).await
+    let Some((_mock, world)) =
+        mocked_with(json!([{"match": {"userMessage": "hi"}, "response": {"content": "x"}}]), |setup| {
+            setup.key(Some(other))
+        })
+        .await
     else {
         return;
     };
     let ran = world.run(world.task("hi")).await;
     assert_eq!((ran.outcome.finish_reason, ran.error().as_str()), (FinishReason::Failed, "denied/credential"));
     let availability = world.host.availability("anthropic", std::time::Duration::from_secs(5)).await.expect("a report");
-    assert_eq!((availability.status, availability.reason.as_str()), ("not-ready", "missing-credentials"), "{availability:?}");
+    assert_eq!(
+        (availability.status, availability.reason.as_str()),
+        ("not-ready", "missing-credentials"),
+        "{availability:?}"
+    );
 }
 
 #[tokio::test]
@@ -159,9 +187,17 @@ async fn a_connection_that_breaks_in_the_stream() {
     }]);
     let Some((mock, world)) = mocked(fixtures).await else { return };
     let ran = world.run(world.task("talk")).await;
-    assert_eq!((ran.outcome.finish_reason, ran.error().as_str()), (FinishReason::Failed, "unavailable/body-truncated"), "{}", shown(&ran));
+    assert_eq!(
+        (ran.outcome.finish_reason, ran.error().as_str()),
+        (FinishReason::Failed, "unavailable/body-truncated"),
+        "{}",
+        shown(&ran)
+    );
     // What was heard is kept, and nothing is asked again: the text would come twice.
-    assert!(ran.outcome.output.starts_with("one two") && "one two three four five six seven eight".starts_with(&ran.outcome.output));
+    assert!(
+        ran.outcome.output.starts_with("one two")
+            && "one two three four five six seven eight".starts_with(&ran.outcome.output)
+    );
     assert_eq!(ran.text(), ran.outcome.output);
     assert_eq!(ran.of(EventKind::StreamError).count(), 1);
     assert_eq!(ran.outcome.usage.input_tokens, Some(5));
@@ -180,7 +216,12 @@ async fn a_slow_drip_against_a_deadline() {
     let mut task = world.task("drip");
     task.timeout_ms = Some(3_000);
     let ran = world.run(task).await;
-    assert_eq!((ran.outcome.finish_reason, ran.error().as_str()), (FinishReason::TimedOut, "cancelled/deadline"), "{}", shown(&ran));
+    assert_eq!(
+        (ran.outcome.finish_reason, ran.error().as_str()),
+        (FinishReason::TimedOut, "cancelled/deadline"),
+        "{}",
+        shown(&ran)
+    );
     assert!(ran.outcome.output.starts_with("drip") && ran.text() == ran.outcome.output, "{}", shown(&ran));
 }
 
@@ -197,7 +238,12 @@ async fn a_cancel_in_the_stream_keeps_what_was_heard() {
     assert_eq!(world.host.cancel(run.id()).await.expect("a receipt"), CancelReceipt::Requested);
     let outcome = run.outcome().await.expect("an outcome");
     let ran = world.ran(run.id(), outcome).await;
-    assert_eq!((ran.outcome.finish_reason, ran.error().as_str()), (FinishReason::Interrupted, "none"), "{}", shown(&ran));
+    assert_eq!(
+        (ran.outcome.finish_reason, ran.error().as_str()),
+        (FinishReason::Interrupted, "none"),
+        "{}",
+        shown(&ran)
+    );
     assert!(!ran.outcome.output.is_empty() && "drip ".repeat(60).starts_with(&ran.outcome.output), "{}", shown(&ran));
     assert_eq!(ran.outcome.usage.input_tokens, Some(5));
     assert_eq!(world.host.cancel(run.id()).await.expect("a receipt"), CancelReceipt::NotActive);
@@ -213,7 +259,9 @@ async fn a_structured_answer_is_repaired() {
     ]);
     let Some((mock, world)) = mocked(fixtures).await else { return };
     let mut task = world.task("multiply six by seven");
-    task.output_schema = Some(json!({"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"], "additionalProperties": false}));
+    task.output_schema = Some(
+        json!({"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"], "additionalProperties": false}),
+    );
     let ran = world.run(task).await;
     assert_eq!(ran.outcome.parsed_output, Some(json!({"answer": 42})));
     insta::assert_snapshot!(format!("{}\n{}", shown(&ran), asked(&mock.journal().await)));
@@ -236,7 +284,10 @@ async fn the_last_turn_runs_no_tool() {
     let mut task = world.task("write");
     task.max_rounds = Some(1);
     let ran = world.run(task).await;
-    assert_eq!((ran.outcome.finish_reason, ran.error().as_str(), ran.outcome.rounds), (FinishReason::MaxTurns, "limit/max-turns", 1));
+    assert_eq!(
+        (ran.outcome.finish_reason, ran.error().as_str(), ran.outcome.rounds),
+        (FinishReason::MaxTurns, "limit/max-turns", 1)
+    );
     assert!(!world.workspace.path().join("a.txt").exists());
     assert_eq!(mock.journal().await.len(), 1);
 }
@@ -281,7 +332,11 @@ async fn nothing_is_sent_without_grant_and_key() {
     assert_eq!((refusal.error.kind, refusal.error.code.as_ref()), (ErrorKind::Denied, "grant-missing"));
     assert_eq!(refusal.missing, [http.clone(), secret]);
     let hint = refusal.error.hint.unwrap_or_default();
-    assert!(hint.contains(&format!("midplane grant allow anthropic '{http}'")) || hint.contains(&format!("midplane grant allow anthropic {http}")), "{hint}");
+    assert!(
+        hint.contains(&format!("midplane grant allow anthropic '{http}'"))
+            || hint.contains(&format!("midplane grant allow anthropic {http}")),
+        "{hint}"
+    );
 
     // One of the two is not enough.
     world.host.allow("anthropic", &http).await.expect("allowed");
@@ -303,10 +358,13 @@ fn failure(kind: &str) -> Value {
     json!({"type": "error", "error": {"type": kind, "message": "says the vendor"}})
 }
 
+/// What is answered to each request, by its number.
+type Answers = fn(usize) -> Vec<Step>;
+
 /// Answers that `aimock` does not make: how often the vendor is asked, and what comes of it.
 #[tokio::test]
 async fn scripted_answers() {
-    let cases: [(&str, fn(usize) -> Vec<Step>); 11] = [
+    let cases: [(&str, Answers); 11] = [
         ("a pause is gone on from", |number| match number {
             0 => sse(&message(vec![text(0, &["Searching."])], "pause_turn")),
             _ => sse(&message(vec![text(0, &["Found."])], "end_turn")),
@@ -322,7 +380,9 @@ async fn scripted_answers() {
             events.push(failure("overloaded_error"));
             sse(&events)
         }),
-        ("a page of HTML with status 200", |_| answer("200 OK", &[("content-type", "text/html")], &["<html>Sign in</html>"])),
+        ("a page of HTML with status 200", |_| {
+            answer("200 OK", &[("content-type", "text/html")], &["<html>Sign in</html>"])
+        }),
         ("a clean end without message_stop, before output", |number| match number {
             0 => sse(&[start()]),
             _ => sse(&message(vec![text(0, &["Now."])], "end_turn")),
@@ -332,7 +392,9 @@ async fn scripted_answers() {
             events.extend(text(0, &["Half of "]));
             sse(&events)
         }),
-        ("data that is not JSON", |_| answer("200 OK", &[SSE], &["event: message_start\ndata: {\"type\": \"message_st\n\n"])),
+        ("data that is not JSON", |_| {
+            answer("200 OK", &[SSE], &["event: message_start\ndata: {\"type\": \"message_st\n\n"])
+        }),
         ("a connection cut inside an event, before output", |number| match number {
             0 => vec![sse_head(), Step::Send(chunked("event: message_start\ndata: {\"ty")[..20].to_vec())],
             _ => sse(&message(vec![text(0, &["Now."])], "end_turn")),
@@ -343,7 +405,11 @@ async fn scripted_answers() {
         }),
         ("a wait that the vendor wants too long", |_| {
             let body = json!({"type": "error", "error": {"type": "rate_limit_error", "message": "slow down"}});
-            answer("429 Too Many Requests", &[("content-type", "application/json"), ("retry-after", "4000")], &[&body.to_string()])
+            answer(
+                "429 Too Many Requests",
+                &[("content-type", "application/json"), ("retry-after", "4000")],
+                &[&body.to_string()],
+            )
         }),
     ];
     let mut all = Vec::new();
@@ -363,12 +429,19 @@ async fn requests_are_what_the_vendor_wants() {
         let thinking = block(
             0,
             &json!({"type": "thinking", "thinking": "", "signature": ""}),
-            &[json!({"type": "thinking_delta", "thinking": "Let me look."}), json!({"type": "signature_delta", "signature": "EqQBCg=="})],
+            &[
+                json!({"type": "thinking_delta", "thinking": "Let me look."}),
+                json!({"type": "signature_delta", "signature": "EqQBCg=="}),
+            ],
         );
         match number {
             0 => {
                 let hidden = block(1, &json!({"type": "redacted_thinking", "data": "b3BhcXVl"}), &[]);
-                let calls = [tool(3, "toolu_1", "list_dir", &[]), tool(4, "toolu_2", "read_file", &["{\"pa", "th\": \"a.txt\"}"])].concat();
+                let calls = [
+                    tool(3, "toolu_1", "list_dir", &[]),
+                    tool(4, "toolu_2", "read_file", &["{\"pa", "th\": \"a.txt\"}"]),
+                ]
+                .concat();
                 let events = message(vec![thinking, hidden, text(2, &["I ", "look."]), calls], "tool_use");
                 // One byte of body in a chunk of the transport: nothing depends on where it is cut.
                 let body = sse_text(&events);
@@ -419,7 +492,9 @@ async fn requests_are_what_the_vendor_wants() {
 /// What a vendor says never steers the host: a reply that is too long, and one that never ends, are ended by its bounds.
 #[tokio::test]
 async fn a_vendor_that_never_ends_meets_the_bounds_of_the_host() {
-    let delta = sse_text(&[json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "more ".repeat(2_000)}})]);
+    let delta = sse_text(&[
+        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "more ".repeat(2_000)}}),
+    ]);
     let endless = move |_: usize, _: &crate::script_server::Request| {
         let head = sse_text(&[start(), text(0, &[])[0].clone()]);
         vec![sse_head(), Step::Send(chunked(&head)), Step::Repeat(chunked(&delta))]

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 /// The binary, built if it is not there: `cargo test` builds no binary of another package.
-pub fn binary() -> &'static Path {
+pub(crate) fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let built = Command::new(env!("CARGO"))
@@ -23,21 +23,21 @@ pub fn binary() -> &'static Path {
 }
 
 /// An installation of its own, gone at the end.
-pub struct Home {
+pub(crate) struct Home {
     folder: tempfile::TempDir,
     env: Vec<(String, String)>,
 }
 
 /// What a command printed.
 #[derive(Debug)]
-pub struct Printed {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Printed {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Home {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let home = Self { folder: tempfile::tempdir().expect("folder"), env: Vec::new() };
         // Compiled plugins are the same for all: made once, linked into each home.
         let cache = home.path().join("cache");
@@ -49,23 +49,23 @@ impl Home {
         home
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
     /// Sets a variable for what is run from now on.
-    pub fn env(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// Writes the configuration.
-    pub fn config(self, text: &str) -> Self {
+    pub(crate) fn config(self, text: &str) -> Self {
         std::fs::write(self.path().join("config.yaml"), text).expect("config");
         self
     }
 
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command
             .env_clear()
@@ -81,29 +81,32 @@ impl Home {
     }
 
     /// Runs it to its end.
-    pub fn run(&self, arguments: &[&str]) -> Printed {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Printed {
         printed(self.command(arguments).output().expect("the command runs"))
     }
 
     /// Starts it.
-    pub fn start(&self, arguments: &[&str]) -> Child {
+    pub(crate) fn start(&self, arguments: &[&str]) -> Child {
         self.command(arguments).spawn().expect("the command starts")
     }
 }
 
-pub fn printed(output: Output) -> Printed {
+pub(crate) fn printed(output: Output) -> Printed {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     Printed { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
 
 impl Printed {
     /// Each line as JSON.
-    pub fn lines(&self) -> Vec<Value> {
-        self.out.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    pub(crate) fn lines(&self) -> Vec<Value> {
+        self.out
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+            .collect()
     }
 
     /// The whole as JSON.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}\n{}", self.out, self.err))
     }
 }

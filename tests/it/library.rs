@@ -169,7 +169,8 @@ async fn a_run_whose_host_is_gone_is_closed_once() {
     // A host on a runtime of its own, which is torn down in the middle of a run: nothing is said to anyone.
     let (lost_paths, lost_folder) = (paths.clone(), folder.path().to_owned());
     let id = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("runtime");
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("runtime");
         let id = runtime.block_on(async {
             let host = builder().paths(lost_paths).open().await.expect("host");
             let run = host.run(request(SLEEP, &lost_folder)).await.expect("run");

@@ -57,7 +57,9 @@ impl Aimock {
     /// What it was sent, in order. Bodies are in the form of a chat completion, whatever the wire; keys are masked.
     pub(crate) async fn journal(&self) -> Vec<Value> {
         let address = self.url.strip_prefix("http://").expect("a plain URL");
-        let mut stream = TcpStream::connect(address).await.unwrap_or_else(|error| panic!("aimock is gone: {error}\n{}", self.process.said()));
+        let mut stream = TcpStream::connect(address)
+            .await
+            .unwrap_or_else(|error| panic!("aimock is gone: {error}\n{}", self.process.said()));
         // HTTP/1.0: the body ends with the connection, so that no client is needed to read it.
         let head = format!("GET /__aimock/journal HTTP/1.0\r\nhost: {address}\r\nx-api-key: {}\r\n\r\n", self.key);
         stream.write_all(head.as_bytes()).await.expect("request");
@@ -78,8 +80,11 @@ fn installed(peer: &str, file: &str) -> Option<PathBuf> {
     let hint = "run `tests/peers/install.sh`";
     assert!(std::env::var("CI").as_deref() != Ok("true"), "the peer `{peer}` is not installed: {hint}");
     let current = std::thread::current();
-    // Not through the macros, whose output the test harness keeps to itself when a test passes.
-    let _ = writeln!(std::io::stderr(), "skipped {}: the peer `{peer}` is not installed ({hint})", current.name().unwrap_or("a test"));
+    let test = current.name().unwrap_or("a test");
+    let line = format!("skipped {test}: the peer `{peer}` is not installed ({hint})\n");
+    // In one piece, beside other tests; and not through the macros, whose output the test harness keeps to itself when a
+    // test passes. Without standard error there is nobody to tell.
+    let _ = std::io::stderr().write_all(line.as_bytes());
     None
 }
 
@@ -91,7 +96,10 @@ struct Group {
 
 impl Group {
     /// Starts it and waits for the line of its standard output that `ready` knows.
-    fn start<T: Send + 'static>(mut command: Command, ready: impl Fn(&str) -> Option<T> + Send + 'static) -> Result<(Self, T), String> {
+    fn start<T: Send + 'static>(
+        mut command: Command,
+        ready: impl Fn(&str) -> Option<T> + Send + 'static,
+    ) -> Result<(Self, T), String> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).process_group(0);
         let mut child = command.spawn().map_err(|error| error.to_string())?;
         let lines = BufReader::new(child.stdout.take().ok_or("no standard output")?).lines();

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use crate::command::{Home, printed};
 
-const SLEEP: &str = "playbook: 1\nname: sleeps\nsteps:\n  - name: sleep\n    tool: shell\n    with: {command: 'sleep 600'}\n";
+const SLEEP: &str =
+    "playbook: 1\nname: sleeps\nsteps:\n  - name: sleep\n    tool: shell\n    with: {command: 'sleep 600'}\n";
 
 /// A run in the background, with what it prints.
 struct Started {
@@ -18,8 +19,17 @@ struct Started {
 
 impl Started {
     fn new(home: &Home, folder: &Path, playbook: &str) -> Self {
-        let arguments =
-            ["run", "playbook", "--json", "--goal", playbook, "--workspace", &format!("{}:rw", folder.display()), "--allow", "shell"];
+        let arguments = [
+            "run",
+            "playbook",
+            "--json",
+            "--goal",
+            playbook,
+            "--workspace",
+            &format!("{}:rw", folder.display()),
+            "--allow",
+            "shell",
+        ];
         let mut child = home.start(&arguments);
         let lines = BufReader::new(child.stdout.take().expect("stdout")).lines();
         Self { child, lines }
@@ -50,7 +60,11 @@ fn a_second_process_sees_follows_and_cancels_a_run() {
 
     // Looking neither disturbs nor closes it.
     let list = home.run(&["runs", "list", "--json"]).json();
-    assert_eq!((list[0]["run_id"].as_str(), list[0]["status"].as_str()), (Some(id.as_str()), Some("running")), "{list}");
+    assert_eq!(
+        (list[0]["run_id"].as_str(), list[0]["status"].as_str()),
+        (Some(id.as_str()), Some("running")),
+        "{list}"
+    );
     let mut follower = home.start(&["runs", "events", &id, "--follow", "--json"]);
     let mut followed = BufReader::new(follower.stdout.take().expect("stdout")).lines();
     let first: Value = serde_json::from_str(&followed.next().expect("line").expect("text")).expect("json");
@@ -81,7 +95,8 @@ fn ctrl_c_cancels_cleanly() {
 #[test]
 fn a_killed_host_loses_no_acknowledged_event() {
     // Many small batches, each acknowledged before the next; what is printed was read back from the log.
-    let steps: String = (0..150).map(|n| format!("  - name: s{n}\n    tool: glob\n    with: {{pattern: '*'}}\n")).collect();
+    let steps: String =
+        (0..150).map(|n| format!("  - name: s{n}\n    tool: glob\n    with: {{pattern: '*'}}\n")).collect();
     let playbook = format!("playbook: 1\nname: many\nsteps:\n{steps}");
     let (home, folder) = (Home::new(), tempfile::tempdir().expect("folder"));
     // Spread over the run by a fixed walk, so that a failure can be repeated.
@@ -148,7 +163,10 @@ fn a_damaged_or_newer_store_is_refused_and_left_alone() {
     assert_eq!(home.run(&["runs", "list"]).code, Some(0));
     let database = home.path().join("data/midplane.db");
     let whole = std::fs::read(&database).expect("database");
-    for (what, bytes) in [("not a database", b"hello, I am no database at all".repeat(100)), ("half of one", whole[..whole.len() / 2].to_vec())] {
+    for (what, bytes) in [
+        ("not a database", b"hello, I am no database at all".repeat(100)),
+        ("half of one", whole[..whole.len() / 2].to_vec()),
+    ] {
         std::fs::write(&database, &bytes).expect("write");
         let printed = home.run(&["runs", "list"]);
         assert_eq!(printed.code, Some(2), "{what}: {printed:?}");
@@ -179,7 +197,11 @@ fn bad_input_has_one_line_and_a_hint() {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let printed = home.run(&arguments);
         assert!(printed.out.is_empty(), "{what}: {}", printed.out);
-        shown.push_str(&format!("{what}: exit {:?}\n{}\n", printed.code, printed.err.replace(&folder.path().display().to_string(), "FOLDER")));
+        shown.push_str(&format!(
+            "{what}: exit {:?}\n{}\n",
+            printed.code,
+            printed.err.replace(&folder.path().display().to_string(), "FOLDER")
+        ));
     }
     insta::assert_snapshot!(shown);
 }

@@ -23,12 +23,32 @@ fn dependencies(manifest: &str) -> Vec<String> {
 fn seams() {
     // Crate, what it must not depend on, why.
     let rules: [(&str, &[&str], &str); 6] = [
-        ("host/core", &["tokio", "async-trait", "wasmtime", "rusqlite", "hyper", "cap-std", "getrandom", "tracing"], "core is pure: no I/O, no clock, no runtime"),
-        ("host/engine", &["midplane-store", "midplane", "rusqlite", "hyper", "cap-std", "clap"], "the engine has no policy and no transport"),
+        (
+            "host/core",
+            &["tokio", "async-trait", "wasmtime", "rusqlite", "hyper", "cap-std", "getrandom", "tracing"],
+            "core is pure: no I/O, no clock, no runtime",
+        ),
+        (
+            "host/engine",
+            &["midplane-store", "midplane", "rusqlite", "hyper", "cap-std", "clap"],
+            "the engine has no policy and no transport",
+        ),
         ("host/store", &["midplane-engine", "midplane", "wasmtime", "hyper", "clap"], "the store only keeps"),
-        ("host/runtime", &["wasmtime", "wasmtime-wasi", "rusqlite", "clap", "axum"], "the library knows no command line and no HTTP server"),
-        ("host/cli", &["wasmtime", "rusqlite", "midplane-engine", "midplane-store", "hyper"], "the command uses the library"),
-        ("sdk/rust", &["tokio", "midplane-core", "midplane-engine", "midplane"], "WIT is the only schema at the border"),
+        (
+            "host/runtime",
+            &["wasmtime", "wasmtime-wasi", "rusqlite", "clap", "axum"],
+            "the library knows no command line and no HTTP server",
+        ),
+        (
+            "host/cli",
+            &["wasmtime", "rusqlite", "midplane-engine", "midplane-store", "hyper"],
+            "the command uses the library",
+        ),
+        (
+            "sdk/rust",
+            &["tokio", "midplane-core", "midplane-engine", "midplane"],
+            "WIT is the only schema at the border",
+        ),
     ];
     let mut broken = Vec::new();
     for (name, forbidden, why) in rules {
@@ -44,8 +64,24 @@ fn seams() {
 /// One crate alone names each of these.
 #[test]
 fn fenced_dependencies_have_one_home() {
-    let homes = BTreeMap::from([("wasmtime", "host/engine"), ("wasmtime-wasi", "host/engine"), ("rusqlite", "host/store"), ("clap", "host/cli"), ("hyper", "host/runtime"), ("jsonschema", "host/core")]);
-    for name in ["host/core", "host/engine", "host/store", "host/runtime", "host/cli", "sdk/rust", "plugins/agent-playbook", "plugins/agent-anthropic"] {
+    let homes = BTreeMap::from([
+        ("wasmtime", "host/engine"),
+        ("wasmtime-wasi", "host/engine"),
+        ("rusqlite", "host/store"),
+        ("clap", "host/cli"),
+        ("hyper", "host/runtime"),
+        ("jsonschema", "host/core"),
+    ]);
+    for name in [
+        "host/core",
+        "host/engine",
+        "host/store",
+        "host/runtime",
+        "host/cli",
+        "sdk/rust",
+        "plugins/agent-playbook",
+        "plugins/agent-anthropic",
+    ] {
         for dependency in dependencies(&format!("{name}/Cargo.toml")) {
             if let Some(home) = homes.get(dependency.as_str()) {
                 assert_eq!(*home, name, "{dependency} belongs to {home}");
@@ -58,14 +94,28 @@ fn fenced_dependencies_have_one_home() {
 #[test]
 fn dependencies_have_reasons() {
     let mut silent = Vec::new();
-    for name in ["host/core", "host/engine", "host/store", "host/runtime", "host/cli", "sdk/rust", "plugins/agent-playbook", "plugins/agent-anthropic"] {
+    for name in [
+        "host/core",
+        "host/engine",
+        "host/store",
+        "host/runtime",
+        "host/cli",
+        "sdk/rust",
+        "plugins/agent-playbook",
+        "plugins/agent-anthropic",
+    ] {
         let text = std::fs::read_to_string(root().join(name).join("Cargo.toml")).expect("manifest");
         let mut listed = false;
         let mut above = "";
         for line in text.lines() {
             if line.starts_with('[') {
                 listed = line.ends_with("dependencies]");
-            } else if listed && line.contains('=') && !line.trim_start().starts_with('#') && !line.contains(" # ") && !above.trim_start().starts_with('#') {
+            } else if listed
+                && line.contains('=')
+                && !line.trim_start().starts_with('#')
+                && !line.contains(" # ")
+                && !above.trim_start().starts_with('#')
+            {
                 silent.push(format!("{name}: {line}"));
             }
             above = line;
@@ -79,7 +129,12 @@ fn dependencies_have_reasons() {
 fn unsafe_code_stands_where_it_must() {
     let mut found = Vec::new();
     for name in ["host/core", "host/engine", "host/store", "host/runtime", "host/cli", "sdk/rust"] {
-        let head = std::fs::read_to_string(root().join(name).join("src").join(if name == "host/cli" { "main.rs" } else { "lib.rs" })).expect("head");
+        let head = std::fs::read_to_string(root().join(name).join("src").join(if name == "host/cli" {
+            "main.rs"
+        } else {
+            "lib.rs"
+        }))
+        .expect("head");
         if !head.contains("#![forbid(unsafe_code)]") {
             found.push(name);
         }

@@ -38,7 +38,8 @@ fn folder() -> PathBuf {
 
 #[test]
 fn scenarios() {
-    let mut names: Vec<_> = std::fs::read_dir(folder()).expect("scenarios").flatten().map(|entry| entry.path()).collect();
+    let mut names: Vec<_> =
+        std::fs::read_dir(folder()).expect("scenarios").flatten().map(|entry| entry.path()).collect();
     names.sort();
     assert!(names.len() >= 8, "the scenarios are not there");
     for path in names {
@@ -54,7 +55,9 @@ fn scenarios() {
 
 fn play(path: &Path) -> String {
     let text = std::fs::read_to_string(path.join("scenario.yaml")).expect("scenario.yaml");
-    let scenario: Scenario = midplane::core::yaml::parse(&text, &path.join("scenario.yaml").display().to_string(), "scenario").expect("a scenario");
+    let scenario: Scenario =
+        midplane::core::yaml::parse(&text, &path.join("scenario.yaml").display().to_string(), "scenario")
+            .expect("a scenario");
     let mut home = Home::new();
     if let Some(config) = &scenario.config {
         home = home.config(&config.to_string());
@@ -79,9 +82,15 @@ fn play(path: &Path) -> String {
     let mut shown = format!("{}\n\n-- events\n", scenario.about);
     for mut record in printed.lines() {
         normalise(&mut record, &real);
-        shown.push_str(&format!("{} {} {}\n", record["seq"], record["kind"].as_str().unwrap_or_default(), record["data"]));
+        shown.push_str(&format!(
+            "{} {} {}\n",
+            record["seq"],
+            record["kind"].as_str().unwrap_or_default(),
+            record["data"]
+        ));
     }
-    let err = printed.err.replace(&real.display().to_string(), "WORKSPACE").replace(&path.display().to_string(), "SCENARIO");
+    let err =
+        printed.err.replace(&real.display().to_string(), "WORKSPACE").replace(&path.display().to_string(), "SCENARIO");
     shown.push_str(&format!("-- stderr\n{err}-- exit {:?}\n-- workspace\n", printed.code));
     list(workspace.path(), workspace.path(), &mut shown);
     assert_eq!(printed.code, Some(scenario.exit), "{}: {shown}", path.display());
@@ -94,7 +103,9 @@ fn normalise(value: &mut Value, workspace: &Path) {
             for (name, field) in map.iter_mut() {
                 match name.as_str() {
                     "run_id" | "duration_ms" => *field = Value::from(name.to_uppercase()),
-                    "task_id" if field.as_str().is_some_and(|id| id.starts_with("task-")) => *field = Value::from("TASK_ID"),
+                    "task_id" if field.as_str().is_some_and(|id| id.starts_with("task-")) => {
+                        *field = Value::from("TASK_ID")
+                    }
                     // Of a plugin: it changes with every compiler. Digests of outputs stay: they are what is promised.
                     "plugin" => field["digest"] = Value::from("DIGEST"),
                     _ => normalise(field, workspace),
@@ -129,7 +140,10 @@ fn list(root: &Path, folder: &Path, shown: &mut String) {
         } else {
             let text = std::fs::read_to_string(&path).unwrap_or_else(|_| "(binary)".to_owned());
             let name = path.strip_prefix(root).expect("below").display().to_string();
-            shown.push_str(&format!("[{name}]\n{text}{}", if text.ends_with('\n') || text.is_empty() { "" } else { "\n" }));
+            shown.push_str(&format!(
+                "[{name}]\n{text}{}",
+                if text.ends_with('\n') || text.is_empty() { "" } else { "\n" }
+            ));
         }
     }
 }

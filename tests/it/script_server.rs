@@ -23,7 +23,11 @@ pub(crate) struct Request {
 impl Request {
     /// All values of a header.
     pub(crate) fn header(&self, name: &str) -> Vec<&str> {
-        self.headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str()).collect()
+        self.headers
+            .iter()
+            .filter(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+            .collect()
     }
 
     /// The body as JSON.
@@ -127,7 +131,10 @@ async fn read(stream: &mut TcpStream) -> Option<Request> {
     let head = String::from_utf8(bytes).ok()?;
     let mut lines = head.lines();
     let line = lines.next()?.to_owned();
-    let headers = lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let headers = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
     let mut request = Request { line, headers, body: Vec::new() };
     let size: usize = request.header("content-length").first().map_or(0, |size| size.parse().unwrap_or(0));
     while body.len() < size {
@@ -202,6 +209,7 @@ pub(crate) fn text(index: u64, pieces: &[&str]) -> Vec<Value> {
 
 /// A tool call whose arguments come in pieces.
 pub(crate) fn tool(index: u64, id: &str, name: &str, pieces: &[&str]) -> Vec<Value> {
-    let deltas: Vec<Value> = pieces.iter().map(|piece| json!({"type": "input_json_delta", "partial_json": piece})).collect();
+    let deltas: Vec<Value> =
+        pieces.iter().map(|piece| json!({"type": "input_json_delta", "partial_json": piece})).collect();
     block(index, &json!({"type": "tool_use", "id": id, "name": name, "input": {}}), &deltas)
 }

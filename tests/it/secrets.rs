@@ -12,7 +12,9 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use midplane::core::outcome::FinishReason;
 use serde_json::json;
 
-use crate::script_server::{Request, ScriptServer, Step, answer, block, chunked, message, sse, sse_head, sse_text, start, text, tool};
+use crate::script_server::{
+    Request, ScriptServer, Step, answer, block, chunked, message, sse, sse_head, sse_text, start, text, tool,
+};
 use crate::world::{KEY, Setup, World};
 
 /// As the key is, but no secret.
@@ -24,7 +26,13 @@ fn forms(value: &str) -> Vec<(&'static str, String)> {
     let every: String = value.bytes().map(|byte| format!("%{byte:02X}")).collect();
     let percent: String = value
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || "-._~".contains(c) { c.to_string() } else { format!("%{:02X}", u32::from(c)) })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "-._~".contains(c) {
+                c.to_string()
+            } else {
+                format!("%{:02X}", u32::from(c))
+            }
+        })
         .collect();
     vec![
         ("plain", value.to_owned()),
@@ -91,7 +99,8 @@ impl Places {
 
     /// The search sees these forms of the decoy at a place, so it would see the key there.
     fn hold_the_decoy(&self, place: &str, wanted: &[&'static str]) {
-        let seen: Vec<&str> = self.0.iter().filter(|(name, _)| name == place).flat_map(|(_, bytes)| found(DECOY, bytes)).collect();
+        let seen: Vec<&str> =
+            self.0.iter().filter(|(name, _)| name == place).flat_map(|(_, bytes)| found(DECOY, bytes)).collect();
         for form in wanted {
             assert!(seen.contains(form), "the search does not see the form `{form}` in {place}: it sees {seen:?}");
         }
@@ -117,7 +126,10 @@ impl LogLines {
     /// Records for this thread, on which the runtime of a test and all its tasks run.
     fn record(&self) -> tracing::subscriber::DefaultGuard {
         let lines = self.clone();
-        let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).with_writer(move || lines.clone());
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_ansi(false)
+            .with_writer(move || lines.clone());
         tracing::subscriber::set_default(subscriber.finish())
     }
 
@@ -139,7 +151,8 @@ async fn places(world: &World, goal: &str, log: &LogLines) -> (Places, midplane:
     places.add("events", json_of(&ran.records));
     places.add("outcome", json_of(&ran.outcome));
     places.add("the run", json_of(&world.host.get(&id).await.expect("a run")));
-    places.add("the list of runs", format!("{:?}", world.host.runs(midplane::RunQuery::default()).await.expect("runs")));
+    places
+        .add("the list of runs", format!("{:?}", world.host.runs(midplane::RunQuery::default()).await.expect("runs")));
     places.add("profile", json_of(&world.host.profile("anthropic").await.expect("a profile")));
     for file in world.host.outputs(&id).await.expect("outputs") {
         places.add("outputs", world.host.output(&file.digest).await.expect("an output"));
@@ -159,7 +172,11 @@ fn echoing(number: usize, request: &Request) -> Vec<Step> {
     assert_eq!(request.header("x-api-key"), [KEY], "the key is sent, or there is nothing to hide");
     let said = echo();
     if number > 0 {
-        return answer("200 OK", &[("content-type", "text/event-stream")], &[&sse_text(&message(vec![text(0, &["Done: ", &said])], "end_turn"))]);
+        return answer(
+            "200 OK",
+            &[("content-type", "text/event-stream")],
+            &[&sse_text(&message(vec![text(0, &["Done: ", &said])], "end_turn"))],
+        );
     }
     let thinking = block(
         0,
@@ -167,7 +184,8 @@ fn echoing(number: usize, request: &Request) -> Vec<Step> {
         &[json!({"type": "thinking_delta", "thinking": said}), json!({"type": "signature_delta", "signature": "c2ln"})],
     );
     let arguments = json!({"path": "said.txt", "content": said}).to_string();
-    let events = message(vec![thinking, text(1, &[&said]), tool(2, "toolu_1", "write_file", &[&arguments])], "tool_use");
+    let events =
+        message(vec![thinking, text(1, &[&said]), tool(2, "toolu_1", "write_file", &[&arguments])], "tool_use");
     let body = sse_text(&events);
     // Chunks of 7 bytes: each value is cut several times.
     let chunks: Vec<&str> = body.as_bytes().chunks(7).map(|chunk| std::str::from_utf8(chunk).expect("ASCII")).collect();
@@ -196,23 +214,33 @@ async fn an_echoed_key_is_nowhere() {
 async fn a_key_in_pieces_is_nowhere() {
     let log = LogLines::default();
     let _recording = log.record();
-    let server = ScriptServer::start(|_, _| {
+    let server = ScriptServer::start(|number, _| {
+        if number > 0 {
+            return sse(&message(vec![text(0, &["Written."])], "end_turn"));
+        }
         let mut pieces = Vec::new();
         for value in [KEY, DECOY] {
             let letters: Vec<char> = value.chars().collect();
-            pieces.extend(["it is ".to_owned(), letters[..17].iter().collect(), letters[17..30].iter().collect(), letters[30..].iter().collect()]);
+            pieces.extend([
+                "it is ".to_owned(),
+                letters[..17].iter().collect(),
+                letters[17..30].iter().collect(),
+                letters[30..].iter().collect(),
+            ]);
         }
         pieces.push(". That is all.".to_owned());
         let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
-        let thoughts: Vec<serde_json::Value> = pieces.iter().map(|piece| json!({"type": "thinking_delta", "thinking": piece})).collect();
+        let thoughts: Vec<serde_json::Value> =
+            pieces.iter().map(|piece| json!({"type": "thinking_delta", "thinking": piece})).collect();
         let thinking = block(0, &json!({"type": "thinking", "thinking": "", "signature": "c2ln"}), &thoughts);
-        sse(&message(vec![thinking, text(1, &pieces)], "end_turn"))
+        let arguments = [&["{\"path\": \"said.txt\", \"content\": \""][..], &pieces, &["\"}"]].concat();
+        sse(&message(vec![thinking, text(1, &pieces), tool(2, "toolu_1", "write_file", &arguments)], "tool_use"))
     })
     .await;
     let world = world(&server.url()).await;
     let (places, outcome) = places(&world, "say it slowly", &log).await;
     assert_eq!(outcome.finish_reason, FinishReason::Done, "{outcome:?}");
-    for place in ["outcome", "database"] {
+    for place in ["database", "outputs", "said.txt"] {
         places.hold_the_decoy(place, &["plain"]);
     }
     places.hold_no_key();
@@ -257,7 +285,12 @@ async fn the_guest_that_used_the_key_never_held_it() {
     let dumps = tempfile::tempdir().expect("folder");
     let world = Setup::new(&server.url()).limit("cpu_ms_max", 150).core_dumps(dumps.path()).open().await;
     let ran = world.run(world.task("never stop")).await;
-    assert_eq!((ran.outcome.finish_reason, ran.error().as_str()), (FinishReason::Failed, "limit/cpu"), "{:?}", ran.outcome.error);
+    assert_eq!(
+        (ran.outcome.finish_reason, ran.error().as_str()),
+        (FinishReason::Failed, "limit/cpu"),
+        "{:?}",
+        ran.outcome.error
+    );
     let mut places = Places::default();
     for entry in std::fs::read_dir(dumps.path()).expect("folder").flatten() {
         places.add("memory", std::fs::read(entry.path()).expect("a dump"));

@@ -94,7 +94,8 @@ impl Setup {
         settings.insert("base_url".to_owned(), json!(self.base_url));
         let profile = ProfileConfig { settings, ..ProfileConfig::default() };
         let name = ProfileName::new("anthropic").expect("a name");
-        let config = Config { profiles: BTreeMap::from([(name, profile)]), limits: self.limits.clone(), ..Config::default() };
+        let config =
+            Config { profiles: BTreeMap::from([(name, profile)]), limits: self.limits.clone(), ..Config::default() };
         let key = self.key.clone();
         let mut builder = Host::builder().paths(paths).config(config);
         builder = builder.env(move |name| key.clone().filter(|_| name == "ANTHROPIC_API_KEY"));
@@ -209,7 +210,11 @@ impl Ran {
             };
             match lines.last_mut() {
                 Some((last, joined)) if *last == kind && data.get("text").is_some() => {
-                    joined["text"] = json!(format!("{}{}", joined["text"].as_str().unwrap_or_default(), data["text"].as_str().unwrap_or_default()));
+                    joined["text"] = json!(format!(
+                        "{}{}",
+                        joined["text"].as_str().unwrap_or_default(),
+                        data["text"].as_str().unwrap_or_default()
+                    ));
                 }
                 _ => lines.push((kind, data)),
             }

@@ -12,6 +12,7 @@ use midplane::core::permission::Grant;
 use midplane::core::text::{escape_controls, preview};
 use midplane::view::ProfileView;
 use midplane::{Asked, Asker, Reply};
+use rustix::termios::{QueueSelector, tcflush};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::screen;
@@ -20,6 +21,8 @@ use crate::screen;
 /// line cannot be told to stop.
 pub(crate) struct Person {
     show: Box<dyn Fn(&str) + Send>,
+    /// Drops what the terminal holds and nobody has read.
+    forget: fn(),
     lines: Option<mpsc::Receiver<String>>,
 }
 
@@ -33,7 +36,11 @@ impl Person {
         let show = |text: &str| {
             let _ = screen::suspend(|| io::stderr().write_all(text.as_bytes()));
         };
-        Self { show: Box::new(show), lines: None }
+        // Where it fails there is no terminal, and nobody is asked.
+        let forget = || {
+            let _ = tcflush(io::stdin(), QueueSelector::IFlush);
+        };
+        Self { show: Box::new(show), forget, lines: None }
     }
 
     fn tell(&self, line: &str) {
@@ -42,6 +49,7 @@ impl Person {
 
     /// Asks, and gives the next line; none at the end of input. What was typed before the question is no answer to it.
     async fn ask(&mut self, question: &str) -> Option<String> {
+        (self.forget)();
         let lines = self.lines.get_or_insert_with(read_stdin);
         while lines.try_recv().is_ok() {}
         (self.show)(question);
@@ -87,7 +95,11 @@ impl Answer {
 }
 
 /// Asks about each grant that is missing. The first no ends it: without one of them there is no run.
-pub(crate) async fn grants(person: &mut Person, profile: &ProfileView, missing: &[Grant]) -> Option<Vec<(Grant, Answer)>> {
+pub(crate) async fn grants(
+    person: &mut Person,
+    profile: &ProfileView,
+    missing: &[Grant],
+) -> Option<Vec<(Grant, Answer)>> {
     person.tell(&heading(profile, missing.len()));
     let mut answers = Vec::new();
     for grant in missing {
@@ -126,9 +138,14 @@ fn described(profile: &ProfileView, grant: &Grant) -> String {
         (_, Grant::Address(_)) => "an address that is not public".to_owned(),
         _ => "the plugin gives no reason".to_owned(),
     };
-    let mut lines = vec![String::new(), format!("  {}", style(escape_controls(&text, false)).bold().for_stderr()), format!("  {reason}")];
+    let mut lines = vec![
+        String::new(),
+        format!("  {}", style(escape_controls(&text, false)).bold().for_stderr()),
+        format!("  {reason}"),
+    ];
     if matches!(grant, Grant::Shell) {
-        let warning = "a shell is unconfined: it can do all that you can, outside the workspace and on the network, too";
+        let warning =
+            "a shell is unconfined: it can do all that you can, outside the workspace and on the network, too";
         lines.push(format!("  {} {warning}", style("warning:").yellow().bold().for_stderr()));
     }
     lines.join("\n")
@@ -175,7 +192,8 @@ pub(crate) async fn approval(person: &mut Person, (asked, mut reply): Question) 
         }
     };
     let allowed = line.is_some_and(|line| matches!(line.trim().to_lowercase().as_str(), "y" | "yes"));
-    let message = if allowed { "allowed by the person at the terminal" } else { "declined by the person at the terminal" };
+    let message =
+        if allowed { "allowed by the person at the terminal" } else { "declined by the person at the terminal" };
     // Nobody to tell: it was withdrawn while the line was typed.
     let _ = reply.send(Reply { allowed, message: message.to_owned() });
 }
@@ -211,14 +229,13 @@ mod tests {
         let show = move |text: &str| {
             let mut screen = screen.lock().expect("no panic");
             screen.push_str(text);
-            if !text.ends_with('\n') {
-                if let Some(line) = answers.lock().expect("no panic").pop_front() {
-                    screen.push_str(&format!("{line}\n"));
-                    send.try_send(line).expect("room");
-                }
+            let answer = if text.ends_with('\n') { None } else { answers.lock().expect("no panic").pop_front() };
+            if let Some(line) = answer {
+                screen.push_str(&format!("{line}\n"));
+                send.try_send(line).expect("room");
             }
         };
-        (Person { show: Box::new(show), lines: Some(receive) }, seen)
+        (Person { show: Box::new(show), forget: || (), lines: Some(receive) }, seen)
     }
 
     fn profile() -> ProfileView {
@@ -235,6 +252,7 @@ mod tests {
             settings: std::collections::BTreeMap::new(),
             permissions: vec![permission("http:https://h", "talk \u{1b}[2Jto it"), permission("shell", "build")],
             grants: Vec::new(),
+            missing: Vec::new(),
             error: None,
         }
     }
@@ -287,7 +305,7 @@ mod tests {
         send.send("always".to_owned()).await.expect("room");
         drop(send);
         // What was typed ahead answers nothing.
-        let mut gone = Person { show: Box::new(|_| ()), lines: Some(receive) };
+        let mut gone = Person { show: Box::new(|_| ()), forget: || (), lines: Some(receive) };
         assert!(grants(&mut gone, &profile(), &[grant("shell")]).await.is_none());
     }
 

@@ -113,7 +113,11 @@ mod tests {
         collect(&mut command, &mut texts);
         // What all commands share stands in the first text, and there only.
         let first = texts[0].clone();
-        let global = first.split("Global options:").nth(1).and_then(|rest| rest.split("\n\nExit codes:").next()).unwrap_or_default();
+        let global = first
+            .split("Global options:")
+            .nth(1)
+            .and_then(|rest| rest.split("\n\nExit codes:").next())
+            .unwrap_or_default();
         let global = format!("Global options:{global}");
         assert!(texts.iter().all(|text| text.contains(&global)));
         texts.iter_mut().skip(1).for_each(|text| *text = text.replace(&global, "[global options]"));
@@ -156,7 +160,13 @@ mod tests {
                 let error = Cli::try_parse_from(std::iter::once(&"midplane").chain(*words)).expect_err("a usage error");
                 assert_eq!(error.exit_code(), 2, "{words:?}");
                 let text = error.to_string();
-                let text = text.split("\n\nUsage:").next().unwrap_or_default().split("\n\nFor more").next().unwrap_or_default();
+                let text = text
+                    .split("\n\nUsage:")
+                    .next()
+                    .unwrap_or_default()
+                    .split("\n\nFor more")
+                    .next()
+                    .unwrap_or_default();
                 format!("{}\n{}\n", words.join(" "), text.trim_end())
             })
             .collect();

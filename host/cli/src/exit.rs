@@ -196,7 +196,8 @@ mod tests {
     fn errors_as_text_and_document() {
         console::set_colors_enabled_stderr(false);
         let refusal = Refusal {
-            error: Error::denied("grant-missing", "profile `anthropic` may not run without the grant `shell`").hint("one"),
+            error: Error::denied("grant-missing", "profile `anthropic` may not run without the grant `shell`")
+                .hint("one"),
             issues: Vec::new(),
             missing: ["http:https://api.anthropic.com", "secret:ANTHROPIC_API_KEY", "command:sh -c \"it's\""]
                 .iter()
@@ -205,8 +206,14 @@ mod tests {
             profile: Some(ProfileName::new("anthropic").expect("a name")),
         };
         let issues = Refusal {
-            error: Error::unsupported("task-unsupported", "profile `p` cannot do this task: `budget_usd` needs `budget`"),
-            issues: vec![Issue::new("budget_usd", "needs `budget`"), Issue::new("session_id", "needs `session_resume`")],
+            error: Error::unsupported(
+                "task-unsupported",
+                "profile `p` cannot do this task: `budget_usd` needs `budget`",
+            ),
+            issues: vec![
+                Issue::new("budget_usd", "needs `budget`"),
+                Issue::new("session_id", "needs `session_resume`"),
+            ],
             missing: Vec::new(),
             profile: Some(ProfileName::new("p").expect("a name")),
         };

@@ -21,7 +21,9 @@ pub(crate) struct Filter(Targets);
 impl Filter {
     /// Reads a level, or levels by target.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || "it is `off`, `error`, `warn`, `info`, `debug`, `trace`, or a list such as `warn,midplane=debug`".to_owned();
+        let wrong = || {
+            "it is `off`, `error`, `warn`, `info`, `debug`, `trace`, or a list such as `warn,midplane=debug`".to_owned()
+        };
         // A variable that is set to nothing says nothing.
         let text = if text.trim().is_empty() { "warn" } else { text };
         if let Ok(level) = LevelFilter::from_str(text) {
@@ -58,7 +60,8 @@ where
     let layer = fmt::layer().with_writer(|| Stderr);
     match format {
         LogFormat::Text => layer.with_ansi(colours).boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).with_span_list(true).boxed(),
+        // Fields stay in an object of their own: some have the names of what stands around them.
+        LogFormat::Json => layer.json().with_span_list(true).boxed(),
     }
 }
 
@@ -81,7 +84,8 @@ mod tests {
 
     #[test]
     fn filters() {
-        let enabled = |text: &str, target: &str, level: Level| Filter::parse(text).expect(text).0.would_enable(target, &level);
+        let enabled =
+            |text: &str, target: &str, level: Level| Filter::parse(text).expect(text).0.would_enable(target, &level);
         assert!(enabled("debug", "midplane_engine::host", Level::DEBUG));
         assert!(!enabled("debug", "hyper", Level::DEBUG));
         assert!(enabled("debug", "hyper", Level::WARN));

@@ -51,7 +51,8 @@ fn main() -> ExitCode {
 }
 
 fn start(app: &App, command: Command) -> anyhow::Result<Exit> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime cannot start")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime cannot start")?;
     let result = runtime.block_on(commands::run(app, command));
     // A thread that still waits for a line at the terminal must not hold up the end.
     runtime.shutdown_background();

@@ -16,7 +16,8 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse::<u64>() {
         return Ok(Duration::from_secs(seconds));
     }
-    humantime::parse_duration(text).map_err(|_| "a duration is for example `30s`, `5m`, `1h 30m` or a number of seconds".to_owned())
+    humantime::parse_duration(text)
+        .map_err(|_| "a duration is for example `30s`, `5m`, `1h 30m` or a number of seconds".to_owned())
 }
 
 /// Milliseconds of a duration; longer than there are is the longest.
@@ -39,7 +40,8 @@ pub(crate) fn workspace(text: &str) -> Result<Workspace, String> {
 
 /// `skill:PATH`, `file:PATH` or `instructions:PATH`, each with `=NAME` if it is to have another name.
 pub(crate) fn attachment(text: &str) -> Result<Attachment, String> {
-    let form = || "an attachment is `skill:DIR`, `file:PATH` or `instructions:PATH`, with `=NAME` for another name".to_owned();
+    let form =
+        || "an attachment is `skill:DIR`, `file:PATH` or `instructions:PATH`, with `=NAME` for another name".to_owned();
     let (kind, rest) = text.split_once(':').ok_or_else(form)?;
     let kind = match kind {
         "skill" => AttachmentKind::Skill,
@@ -186,7 +188,10 @@ impl Inputs<'_> {
 
     fn stdin(&mut self, what: &str) -> Result<String> {
         let stdin = self.stdin.take().ok_or_else(|| {
-            Error::invalid("stdin", format!("{what} is to come from standard input, which something else has read already"))
+            Error::invalid(
+                "stdin",
+                format!("{what} is to come from standard input, which something else has read already"),
+            )
         })?;
         text(stdin, "standard input", what)
     }
@@ -223,9 +228,15 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, ms) in
-            [("30s", 30_000), ("5m", 300_000), ("1h", 3_600_000), ("1h 30m", 5_400_000), ("90", 90_000), ("250ms", 250), ("0", 0)]
-        {
+        for (text, ms) in [
+            ("30s", 30_000),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+            ("1h 30m", 5_400_000),
+            ("90", 90_000),
+            ("250ms", 250),
+            ("0", 0),
+        ] {
             assert_eq!(duration(text).map(millis), Ok(ms), "{text}");
         }
         for text in ["", "soon", "-5", "5x", "1.5"] {

@@ -202,7 +202,6 @@ const TEREDO: Ipv6Net = v6([0x2001, 0, 0, 0], ZERO, 32);
 const GLOBAL_UNICAST: Ipv6Net = v6([0x2000, 0, 0, 0], ZERO, 3);
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

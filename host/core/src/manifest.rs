@@ -401,5 +401,4 @@ pub fn check_release(plugin: &Version, host: &Version) -> Result<()> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod tests;

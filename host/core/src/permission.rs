@@ -447,7 +447,6 @@ impl FromIterator<(Grant, Origin)> for Grants {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -285,10 +285,8 @@ impl Task {
         if self.transcript.is_some() && self.session_id.is_none() {
             issue("transcript", "belongs to a `session_id`");
         }
-        if let Some(schema) = &self.output_schema {
-            if let Err(error) = crate::schema::check(schema) {
-                issues.push(Issue::new("output_schema", error.message));
-            }
+        if let Some(Err(error)) = self.output_schema.as_ref().map(crate::schema::check) {
+            issues.push(Issue::new("output_schema", error.message));
         }
         issues
     }

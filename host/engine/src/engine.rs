@@ -56,7 +56,8 @@ impl Engine {
     }
 
     fn of(config: &Config, otherwise: Option<&Config>, core_dumps: Option<CoreDumps>) -> Result<Self> {
-        let failed = |error: wasmtime::Error| Error::internal("engine", format!("the sandbox cannot be set up: {error:#}"));
+        let failed =
+            |error: wasmtime::Error| Error::internal("engine", format!("the sandbox cannot be set up: {error:#}"));
         let engine = match (wasmtime::Engine::new(config), otherwise) {
             (Err(_), Some(otherwise)) => wasmtime::Engine::new(otherwise),
             (engine, _) => engine,
@@ -104,8 +105,11 @@ impl Engine {
             let why = midplane_core::text::shown(&format!("{error:#}"), 300);
             // The engine has no type for what its pool cannot hold; the texts are held by tests of components with too much.
             if why.contains("exceeds the") {
-                return Error::limit("component-bounds", format!("the component needs more than a plugin may have from its start: {why}"))
-                    .hint("see the limits of memories, tables and instances");
+                return Error::limit(
+                    "component-bounds",
+                    format!("the component needs more than a plugin may have from its start: {why}"),
+                )
+                .hint("see the limits of memories, tables and instances");
             }
             Error::unavailable("compiled", format!("the compiled form cannot be loaded: {why}"))
         })?;

@@ -25,8 +25,21 @@ pub const WIT_RELEASE: &str = "0.1.0";
 
 /// Interfaces of the contract that the linker has; with [`WIT_RELEASE`].
 const CONTRACT: [&str; 15] = [
-    "types", "approval", "blob", "config", "control", "detached", "dns-exchange", "events", "files", "http", "kv", "log",
-    "process", "tools", "ws",
+    "types",
+    "approval",
+    "blob",
+    "config",
+    "control",
+    "detached",
+    "dns-exchange",
+    "events",
+    "files",
+    "http",
+    "kv",
+    "log",
+    "process",
+    "tools",
+    "ws",
 ];
 
 /// Packages of WASI 0.2 that the linker has.
@@ -36,7 +49,8 @@ const WASI: [&str; 6] = ["io", "clocks", "random", "cli", "filesystem", "sockets
 const RAISE: &str = "an operator may raise the limit in the configuration";
 
 /// What to do about one that is none, or uses what is not run here.
-pub(crate) const BUILD: &str = "build it for `wasm32-wasip2` against this host's SDK, without threads, garbage collection, exceptions and async";
+pub(crate) const BUILD: &str =
+    "build it for `wasm32-wasip2` against this host's SDK, without threads, garbage collection, exceptions and async";
 
 /// The features that a plugin may use: WebAssembly 2.0 with the component model, and nothing that is new, hard to bound
 /// or was the ground of most advisories (GC, threads, exceptions, the async ABI).
@@ -53,7 +67,11 @@ pub fn inspect(bytes: &[u8], kind: PluginKind, limits: &Limits) -> Result<Inspec
     if bytes.len() as u64 > limits.component_bytes_max {
         return Err(Error::limit(
             "component-size",
-            format!("the component has {} bytes, more than the {} of `component_bytes_max`", bytes.len(), limits.component_bytes_max),
+            format!(
+                "the component has {} bytes, more than the {} of `component_bytes_max`",
+                bytes.len(),
+                limits.component_bytes_max
+            ),
         )
         .hint(RAISE));
     }
@@ -89,7 +107,10 @@ fn read(bytes: &[u8], limits: &Limits) -> Result<Inspected> {
                 if found.functions > limits.component_functions_max {
                     return Err(Error::limit(
                         "component-functions",
-                        format!("the component has more than the {} functions of `component_functions_max`", limits.component_functions_max),
+                        format!(
+                            "the component has more than the {} functions of `component_functions_max`",
+                            limits.component_functions_max
+                        ),
                     )
                     .hint(RAISE));
                 }
@@ -137,7 +158,9 @@ fn check_imports(imports: &[String]) -> Result<()> {
             );
             let hint = match name.split_once('/') {
                 Some(("wasi:http", _)) => "HTTP goes through the import `midplane:plugin/http`",
-                Some((package, _)) if package.starts_with("wasi:") => "this host offers part of WASI 0.2: io, clocks, random, cli, filesystem without preopens",
+                Some((package, _)) if package.starts_with("wasi:") => {
+                    "this host offers part of WASI 0.2: io, clocks, random, cli, filesystem without preopens"
+                }
                 _ => "build it against the worlds of `wit/v0`",
             };
             return Err(error.hint(hint));
@@ -156,11 +179,19 @@ fn check_export(exports: &[String], kind: PluginKind) -> Result<()> {
         Some(version) if same_line(version) => Ok(()),
         Some(version) => Err(other_line(version)),
         None => {
-            let has: Vec<&str> = exports.iter().map(String::as_str).filter(|name| name.starts_with("midplane:plugin/")).collect();
-            let has = if has.is_empty() { "none of the contract".to_owned() } else { format!("`{}`", shown(&has.join("`, `"), 200)) };
+            let has: Vec<&str> =
+                exports.iter().map(String::as_str).filter(|name| name.starts_with("midplane:plugin/")).collect();
+            let has = if has.is_empty() {
+                "none of the contract".to_owned()
+            } else {
+                format!("`{}`", shown(&has.join("`, `"), 200))
+            };
             Err(Error::unsupported(
                 "world",
-                format!("a plugin of kind `{}` exports `{prefix}@{WIT_RELEASE}`; this component exports {has}", kind.as_str()),
+                format!(
+                    "a plugin of kind `{}` exports `{prefix}@{WIT_RELEASE}`; this component exports {has}",
+                    kind.as_str()
+                ),
             )
             .hint("set `plugin.kind` to what the component is, or build it for the other world"))
         }

@@ -25,5 +25,5 @@ pub mod ports;
 pub use control::{Control, Signal};
 pub use engine::Engine;
 pub use inspect::{Inspected, WIT_RELEASE, inspect};
-pub use plugin::{AgentTask, Plugin};
+pub use plugin::{AgentTask, Attached, Plugin};
 pub use ports::Ports;

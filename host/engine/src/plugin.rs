@@ -52,8 +52,8 @@ pub struct AgentTask {
     pub reasoning_effort: Option<String>,
     /// The workspace as a child sees it.
     pub working_directory: Option<String>,
-    /// Name, argv and environment of servers to hand to a vendor program.
-    pub mcp_servers: Vec<(String, Vec<String>, Vec<(String, String)>)>,
+    /// Servers to hand to a vendor program.
+    pub mcp_servers: Vec<McpServer>,
     /// What the agent may do.
     pub permissions: PermissionProfile,
     /// Most model turns.
@@ -64,10 +64,34 @@ pub struct AgentTask {
     pub session: Option<(String, Option<Value>)>,
     /// Schema of the wanted answer.
     pub output_schema: Option<Value>,
-    /// Kind, name, path in the workspace and digest of what was staged.
-    pub attachments: Vec<(String, String, String, String)>,
+    /// What was staged.
+    pub attachments: Vec<Attached>,
     /// The caller's metadata.
     pub metadata: Value,
+}
+
+/// An MCP server that a vendor program starts itself.
+#[derive(Debug, Clone)]
+pub struct McpServer {
+    /// Unique in the task.
+    pub name: String,
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Its environment.
+    pub env: Vec<(String, String)>,
+}
+
+/// Something that the caller gave along, staged in the workspace.
+#[derive(Debug, Clone)]
+pub struct Attached {
+    /// `instructions`, `skill` or `file`.
+    pub kind: String,
+    /// Its name, unique in the task.
+    pub name: String,
+    /// Where it is, relative to the workspace; empty before it is staged.
+    pub path: String,
+    /// SHA-256 over its content, in hex; empty before it is staged.
+    pub digest: String,
 }
 
 /// Whether a plugin could do its work right now.
@@ -93,8 +117,12 @@ impl Plugin {
     pub(crate) fn new(engine: &Engine, component: &Component) -> Result<Self> {
         let failed = |error: wasmtime::Error| unfit(&error);
         let pre = engine.linker().instantiate_pre(component).map_err(failed)?;
-        let is_agent = component.component_type().exports(engine.wasmtime()).any(|(name, _)| name.starts_with("midplane:plugin/agent@"));
-        let exports = if is_agent { Exports::Agent(EverythingPre::new(pre).map_err(failed)?) } else { Exports::Other(pre) };
+        let is_agent = component
+            .component_type()
+            .exports(engine.wasmtime())
+            .any(|(name, _)| name.starts_with("midplane:plugin/agent@"));
+        let exports =
+            if is_agent { Exports::Agent(EverythingPre::new(pre).map_err(failed)?) } else { Exports::Other(pre) };
         Ok(Self { engine: engine.clone(), exports })
     }
 
@@ -126,7 +154,12 @@ impl Plugin {
     }
 
     /// Whether a run could succeed.
-    pub async fn availability(&self, ports: Ports, limits: &Limits, probe_timeout_ms: u32) -> Result<Availability, Fault> {
+    pub async fn availability(
+        &self,
+        ports: Ports,
+        limits: &Limits,
+        probe_timeout_ms: u32,
+    ) -> Result<Availability, Fault> {
         let report = self
             .call(ports, limits, |agent, store| {
                 Box::pin(agent.midplane_plugin_agent().call_availability(store, probe_timeout_ms))
@@ -154,7 +187,11 @@ impl Plugin {
             })
             .await?;
         let shown = |text: &str| midplane_core::text::shown(text, SENTENCE_CHARS_MAX);
-        Ok(issues.into_iter().take(NAMES_MAX).map(|issue| Issue::new(shown(&issue.field), shown(&issue.message))).collect())
+        Ok(issues
+            .into_iter()
+            .take(NAMES_MAX)
+            .map(|issue| Issue::new(shown(&issue.field), shown(&issue.message)))
+            .collect())
     }
 
     /// Does a task. The outer failure is a fault of the call, the inner one the adapter's word.
@@ -171,7 +208,13 @@ impl Plugin {
     }
 
     /// Tells the vendor that a run is cancelled.
-    pub async fn cancel(&self, ports: Ports, limits: &Limits, run_id: &str, session_id: Option<&str>) -> Result<Result<()>, Fault> {
+    pub async fn cancel(
+        &self,
+        ports: Ports,
+        limits: &Limits,
+        run_id: &str,
+        session_id: Option<&str>,
+    ) -> Result<Result<()>, Fault> {
         let (run_id, session_id) = (run_id.to_owned(), session_id.map(str::to_owned));
         let told = self
             .call(ports, limits, |agent, store| {
@@ -258,8 +301,10 @@ const SENTENCE_CHARS_MAX: usize = 1_000;
 
 fn unfit(error: &wasmtime::Error) -> Error {
     let why = midplane_core::text::shown(&format!("{error:#}"), 600);
-    Error::unsupported("link", format!("the component does not fit this host: {why}"))
-        .hint(format!("this host offers `midplane:plugin@{}`; build the plugin against the SDK of this line", crate::WIT_RELEASE))
+    Error::unsupported("link", format!("the component does not fit this host: {why}")).hint(format!(
+        "this host offers `midplane:plugin@{}`; build the plugin against the SDK of this line",
+        crate::WIT_RELEASE
+    ))
 }
 
 fn instantiate(error: &wasmtime::Error, data: &Data) -> Fault {
@@ -282,7 +327,11 @@ fn to_wit(task: &AgentTask) -> agent::Task {
         mcp_servers: task
             .mcp_servers
             .iter()
-            .map(|(name, argv, env)| agent::McpServer { name: name.clone(), argv: argv.clone(), env: env.clone() })
+            .map(|server| agent::McpServer {
+                name: server.name.clone(),
+                argv: server.argv.clone(),
+                env: server.env.clone(),
+            })
             .collect(),
         permissions: agent::PermissionProfile {
             mode: match permissions.mode {
@@ -311,11 +360,11 @@ fn to_wit(task: &AgentTask) -> agent::Task {
         attachments: task
             .attachments
             .iter()
-            .map(|(kind, name, path, digest)| agent::Attachment {
-                kind: kind.clone(),
-                name: name.clone(),
-                path: path.clone(),
-                digest: digest.clone(),
+            .map(|attached| agent::Attachment {
+                kind: attached.kind.clone(),
+                name: attached.name.clone(),
+                path: attached.path.clone(),
+                digest: attached.digest.clone(),
             })
             .collect(),
         metadata: task.metadata.to_string(),

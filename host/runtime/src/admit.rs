@@ -18,7 +18,7 @@ use midplane_core::run::State;
 use midplane_core::task::{Issue, Task, WorkspaceAccess};
 use midplane_core::{Error, ProfileName, Result, RunId};
 use midplane_engine::plugin::Availability;
-use midplane_engine::{AgentTask, Control, Ports, ports};
+use midplane_engine::{AgentTask, Attached, Control, Ports, ports};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tracing::Instrument as _;
@@ -63,6 +63,12 @@ pub struct Refusal {
     pub profile: Option<ProfileName>,
 }
 
+impl From<Error> for Box<Refusal> {
+    fn from(error: Error) -> Self {
+        Self::new(Refusal::from(error))
+    }
+}
+
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         Self { error, issues: Vec::new(), missing: Vec::new(), profile: None }
@@ -100,14 +106,14 @@ impl Run {
 
 impl Host {
     /// Starts a run: checked, written, and on its way when this returns.
-    pub async fn run(&self, request: RunRequest) -> Result<Run, Refusal> {
+    pub async fn run(&self, request: RunRequest) -> Result<Run, Box<Refusal>> {
         if self.is_closing() {
             return Err(Error::unavailable("closing", "the host is shutting down").into());
         }
         let task = request.task;
         invalid(task.issues(), "task", "the task is not valid")?;
         let profile = self.load(&request.profile).await?;
-        let named = |error: Error| Refusal { profile: Some(profile.name.clone()), ..Refusal::from(error) };
+        let named = |error: Error| Box::new(Refusal { profile: Some(profile.name.clone()), ..Refusal::from(error) });
         let declared = self.capabilities(&profile).await.map_err(named)?;
         unsupported(&profile, capability::issues(&task, &declared))?;
         if !task.mcp_servers.is_empty() {
@@ -142,7 +148,7 @@ impl Host {
         self.start(admitted).await.map_err(named)
     }
 
-    fn granted_all(&self, profile: &Profile, grants: &Grants) -> Result<(), Refusal> {
+    fn granted_all(&self, profile: &Profile, grants: &Grants) -> Result<(), Box<Refusal>> {
         let unset = profile.permissions.unset();
         if let Some(name) = unset.first() {
             return Err(Error::invalid(
@@ -160,7 +166,7 @@ impl Host {
             format!("profile `{}` may not run without the grant {}", profile.name, list.join(", ")),
         )
         .hint(midplane_core::gate::allow_command(&profile.name, first));
-        Err(Refusal { error, issues: Vec::new(), missing, profile: Some(profile.name.clone()) })
+        Err(Box::new(Refusal { error, issues: Vec::new(), missing, profile: Some(profile.name.clone()) }))
     }
 
     /// What the plugin declares under these settings.
@@ -482,7 +488,7 @@ fn agent_task(run_id: &RunId, task: &Task, workspace: Option<&Workspace>, limits
             .clone()
             .unwrap_or_else(|| attachment.path.rsplit('/').next().unwrap_or_default().to_owned());
         // Where and what they are is known once they are staged; the adapter judges by kind and name.
-        (attachment.kind.as_str().to_owned(), name, String::new(), String::new())
+        Attached { kind: attachment.kind.as_str().to_owned(), name, path: String::new(), digest: String::new() }
     });
     AgentTask {
         run_id: run_id.to_string(),
@@ -503,17 +509,17 @@ fn agent_task(run_id: &RunId, task: &Task, workspace: Option<&Workspace>, limits
     }
 }
 
-fn invalid(issues: Vec<Issue>, code: &'static str, what: &str) -> Result<(), Refusal> {
+fn invalid(issues: Vec<Issue>, code: &'static str, what: &str) -> Result<(), Box<Refusal>> {
     let Some(first) = issues.first() else { return Ok(()) };
     let error = Error::invalid(code, format!("{what}: `{}` {}", first.field, first.message));
-    Err(Refusal { error, issues, missing: Vec::new(), profile: None })
+    Err(Box::new(Refusal { error, issues, missing: Vec::new(), profile: None }))
 }
 
-fn unsupported(profile: &Profile, issues: Vec<Issue>) -> Result<(), Refusal> {
+fn unsupported(profile: &Profile, issues: Vec<Issue>) -> Result<(), Box<Refusal>> {
     let Some(first) = issues.first() else { return Ok(()) };
     let error = Error::unsupported(
         "task-unsupported",
         format!("profile `{}` cannot do this task: `{}` {}", profile.name, first.field, first.message),
     );
-    Err(Refusal { error, issues, missing: Vec::new(), profile: Some(profile.name.clone()) })
+    Err(Box::new(Refusal { error, issues, missing: Vec::new(), profile: Some(profile.name.clone()) }))
 }

@@ -26,7 +26,7 @@ use crate::owner::Owner;
 use crate::paths::Paths;
 use crate::profile::{self, Profile};
 use crate::registry::{Embedded, Entry, Registry, unknown};
-use crate::secret::{References, SecretSource};
+use crate::secret::{Environment, References, SecretSource};
 use crate::view::{GrantView, OutputFile, PluginView, ProfileView, RunView, Subscription};
 
 /// Makes a [`Host`].
@@ -37,7 +37,7 @@ pub struct Builder {
     config: Config,
     embedded: Vec<Embedded>,
     asker: Option<Arc<dyn Asker>>,
-    env: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    env: Environment,
     core_dumps: Option<PathBuf>,
 }
 
@@ -62,7 +62,7 @@ pub(crate) struct Inner {
     /// The folder of a host whose state is in memory, removed with it.
     _temporary: Option<tempfile::TempDir>,
     pub(crate) room: Arc<Semaphore>,
-    env: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    env: Environment,
     runs: Mutex<HashMap<RunId, Active>>,
     /// Redactors by the values that they hide: making one takes longer than starting a run.
     redactors: Mutex<HashMap<Digest, Redactor>>,

@@ -62,14 +62,17 @@ pub(crate) fn settle(manifest: &Manifest, settings: &BTreeMap<String, Value>, li
     })
 }
 
+/// The grants that are missing for all that a profile cannot do without. The workspace is left out: a run brings its own.
+pub(crate) fn missing(name: &ProfileName, permissions: &Permissions, grants: &Grants) -> Vec<Grant> {
+    let mut missing = gate::missing(&gate::Rights { profile: name, permissions, grants });
+    missing.retain(|grant| !matches!(grant, Grant::Workspace(_)));
+    missing
+}
+
 impl Profile {
-    /// The grants that are missing for all that the plugin cannot do without. The workspace is left out: a run brings
-    /// its own.
+    /// The grants that are missing for all that the plugin cannot do without.
     pub(crate) fn missing(&self, grants: &Grants) -> Vec<Grant> {
-        let rights = gate::Rights { profile: &self.name, permissions: &self.permissions, grants };
-        let mut missing = gate::missing(&rights);
-        missing.retain(|grant| !matches!(grant, Grant::Workspace(_)));
-        missing
+        missing(&self.name, &self.permissions, grants)
     }
 
     /// Names of the secrets that may be applied under these grants.

@@ -12,6 +12,7 @@ use midplane_core::limits::Limits;
 use midplane_core::outcome::{Artifact, Claim};
 use midplane_core::task::{Attachment, AttachmentKind};
 use midplane_core::{Digest, Error, Result, RunId};
+use midplane_engine::Attached;
 use midplane_store::{ArtifactRef, Store};
 use serde_json::{Value, json};
 
@@ -32,8 +33,8 @@ pub(crate) struct Provision {
 
 /// What was prepared.
 pub(crate) struct Provisioned {
-    /// Kind, name, path in the workspace and digest of each attachment.
-    pub(crate) attachments: Vec<(String, String, String, String)>,
+    /// What was staged.
+    pub(crate) attachments: Vec<Attached>,
     /// The workspace as a child sees it.
     pub(crate) working_directory: Option<String>,
     of: Provision,
@@ -183,12 +184,7 @@ fn read_bounded(dir: &Dir, name: &str, bytes_max: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn stage(
-    wanted: &[Attachment],
-    workspace: &Workspace,
-    run_id: &RunId,
-    bytes_max: u64,
-) -> Result<Vec<(String, String, String, String)>> {
+fn stage(wanted: &[Attachment], workspace: &Workspace, run_id: &RunId, bytes_max: u64) -> Result<Vec<Attached>> {
     let failed =
         |error: std::io::Error| Error::unavailable("attachments", format!("attachments cannot be staged: {error}"));
     let base = format!("{STAGE}/{run_id}");
@@ -199,7 +195,7 @@ fn stage(
     for attachment in wanted {
         let source = Path::new(&attachment.path);
         let name = name_of(attachment)?;
-        if staged.iter().any(|(_, other, ..): &(String, String, String, String)| *other == name) {
+        if staged.iter().any(|other: &Attached| other.name == name) {
             return Err(Error::invalid("attachments", format!("two attachments have the name `{name}`"))
                 .hint("give one another `name`"));
         }
@@ -213,7 +209,12 @@ fn stage(
             (_, true) => return Err(bad("is a folder; attach it as a `skill`")),
             (_, false) => copy_file(source, &into, &name, &mut left)?,
         };
-        staged.push((attachment.kind.as_str().to_owned(), name.clone(), format!("{base}/{name}"), digest.to_string()));
+        staged.push(Attached {
+            kind: attachment.kind.as_str().to_owned(),
+            path: format!("{base}/{name}"),
+            name,
+            digest: digest.to_string(),
+        });
     }
     Ok(staged)
 }

@@ -151,9 +151,10 @@ impl Registry {
             origin: Origin::Installed,
             installed_ms: Some(now_ms),
         };
-        let plugin = self.load(&entry).await?;
-        let nothing = crate::reach::pure(Arc::default(), Redactor::default(), tracing::Span::none(), &self.limits);
-        plugin.trial(nothing, &self.limits).await?;
+        if let Err(error) = self.try_out(&entry).await {
+            self.discard(&entry.digest).await;
+            return Err(error);
+        }
         let row = PluginRow {
             name: entry.manifest.name.clone(),
             version: entry.manifest.version.to_string(),
@@ -172,6 +173,26 @@ impl Registry {
         };
         self.store.plugins.put(row).await?;
         Ok(entry)
+    }
+
+    /// Loads it and starts it once.
+    async fn try_out(&self, entry: &Entry) -> Result<()> {
+        let plugin = self.load(entry).await?;
+        let nothing = crate::reach::pure(Arc::default(), Redactor::default(), tracing::Span::none(), &self.limits);
+        plugin.trial(nothing, &self.limits).await
+    }
+
+    /// Removes what a refused install has left. What another plugin refers to stays.
+    async fn discard(&self, digest: &Digest) {
+        match self.store.artifacts.remove(digest).await {
+            Ok(_) => {
+                self.loaded().remove(digest);
+                // Of the cache, which may be emptied at any time: one file too many in it does no harm.
+                let _ = std::fs::remove_file(self.engine.cached(&self.cache, digest));
+            }
+            Err(error) if error.code == "artifact-used" => {}
+            Err(error) => tracing::warn!(%digest, %error, "what a refused install has left could not be removed"),
+        }
     }
 
     /// Removes an installed plugin; an embedded one of the same name comes to light again.
@@ -255,7 +276,8 @@ async fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(bytes_max + 1).read_to_end(&mut bytes).await.map_err(failed)?;
     if bytes.len() as u64 > bytes_max {
-        return Err(Error::limit("file-size", format!("`{}` has more than {bytes_max} bytes", path.display())));
+        return Err(Error::limit("file-size", format!("`{}` has more than {bytes_max} bytes", path.display()))
+            .hint("of a component, an operator may raise `component_bytes_max` in the configuration"));
     }
     Ok(bytes)
 }

@@ -18,18 +18,17 @@ pub(crate) trait SecretSource: Send + Sync {
 /// reference is the environment variable of that name.
 pub(crate) struct References {
     references: BTreeMap<String, String>,
-    /// The environment, as a function so that a test does not have to change the process's own.
-    env: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    env: Environment,
 }
+
+/// The environment, as a function so that a test does not have to change the process's own.
+pub(crate) type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// The largest secret file that is read.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
 impl References {
-    pub(crate) fn new(
-        references: BTreeMap<String, String>,
-        env: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
-    ) -> Self {
+    pub(crate) fn new(references: BTreeMap<String, String>, env: Environment) -> Self {
         Self { references, env }
     }
 }

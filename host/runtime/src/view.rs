@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::host::Host;
-use crate::profile::Settled;
+use crate::profile::{Settled, missing};
 use crate::registry::{Entry, Origin};
 
 /// A run, folded from its log.
@@ -152,6 +152,8 @@ pub struct ProfileView {
     pub permissions: Vec<PermissionView>,
     /// All that it was granted.
     pub grants: Vec<String>,
+    /// Grants without which it does not run, secrets included; a workspace comes with each run.
+    pub missing: Vec<String>,
     /// What is wrong with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Error>,
@@ -188,6 +190,7 @@ impl ProfileView {
             settings: settled.config.clone(),
             permissions: settled.permissions.iter().map(permission).collect(),
             grants: granted.iter().map(|(grant, _)| grant.to_string()).collect(),
+            missing: missing(name, &settled.permissions, granted).iter().map(ToString::to_string).collect(),
             error: None,
         }
     }
@@ -200,6 +203,7 @@ impl ProfileView {
             settings: std::collections::BTreeMap::new(),
             permissions: Vec::new(),
             grants: Vec::new(),
+            missing: Vec::new(),
             error: Some(error),
         }
     }
@@ -261,10 +265,9 @@ impl Subscription {
                 }
                 // Only another process's run can be lost without this one noticing.
                 () = tokio::time::sleep(LOST_CHECK), if self.owner.as_deref() != Some(&self.host.inner.owner_id) => {
-                    if let Some(row) = self.host.inner.store.log.run(&self.run_id).await? {
-                        if row.index.finish_reason.is_none() {
-                            self.host.close_if_lost(&row).await?;
-                        }
+                    let row = self.host.inner.store.log.run(&self.run_id).await?;
+                    if let Some(row) = row.filter(|row| row.index.finish_reason.is_none()) {
+                        self.host.close_if_lost(&row).await?;
                     }
                 }
             }

@@ -9,7 +9,8 @@ use super::harness::{Row, Seen, row};
 use super::rows::rows;
 
 const CANCEL: Row = Row { cancel: true, limits: &[("cpu_ms_max", 60_000)], ..row("", "interrupted") };
-const LATE: Row = Row { timeout_ms: Some(300), limits: &[("cpu_ms_max", 60_000)], ..row("", "timed_out: cancelled deadline") };
+const LATE: Row =
+    Row { timeout_ms: Some(300), limits: &[("cpu_ms_max", 60_000)], ..row("", "timed_out: cancelled deadline") };
 const WITH_SHELL: Row = Row { grants: &["shell"], workspace: Some(ReadWrite), ..CANCEL };
 const WITH_CHILD: Row = Row { grants: &["command:sh"], workspace: Some(ReadWrite), ..CANCEL };
 

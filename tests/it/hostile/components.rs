@@ -20,7 +20,8 @@ pub(crate) struct CoreAgent {
 }
 
 /// Nothing special.
-pub(crate) const CORE_AGENT: CoreAgent = CoreAgent { wit: "", imports: "", items: "", run: "(i32.const 2048)", on_realloc: "" };
+pub(crate) const CORE_AGENT: CoreAgent =
+    CoreAgent { wit: "", imports: "", items: "", run: "(i32.const 2048)", on_realloc: "" };
 
 impl CoreAgent {
     pub(crate) fn component(&self) -> Vec<u8> {
@@ -79,7 +80,12 @@ pub(crate) fn dummy(world: &str, change: impl Fn(&str, String) -> String) -> Vec
         std::fs::write(folder.path().join(&name), change(&name, text)).expect("wit");
     }
     let resolve = contract(folder.path());
-    let package = resolve.package_names.iter().find(|(name, _)| name.namespace == "midplane").map(|(_, id)| *id).expect("the contract");
+    let package = resolve
+        .package_names
+        .iter()
+        .find(|(name, _)| name.namespace == "midplane")
+        .map(|(_, id)| *id)
+        .expect("the contract");
     let world = resolve.select_world(&[package], Some(world)).expect("world");
     let mut bytes = wit_component::dummy_module(&resolve, world, ManglingAndAbi::Legacy(LiftLowerAbi::Sync));
     embed_component_metadata(&mut bytes, &resolve, world, StringEncoding::UTF8, false).expect("metadata");

@@ -6,7 +6,8 @@ use super::harness::{Row, World, row, with_runtime};
 
 const LOG: &str = r#"(import "midplane:plugin/log@0.1.0" "write" (func $log (param i32 i32 i32)))"#;
 const EMIT: &str = r#"(import "midplane:plugin/events@0.1.0" "emit" (func $emit (param i32 i32 i32)))"#;
-const STATUS: &str = r#"(import "midplane:plugin/http@0.1.0" "[method]response.status" (func $status (param i32) (result i32)))"#;
+const STATUS: &str =
+    r#"(import "midplane:plugin/http@0.1.0" "[method]response.status" (func $status (param i32) (result i32)))"#;
 const CONFIG: &str = r#"(import "midplane:plugin/config@0.1.0" "get" (func $get (param i32 i32 i32)))"#;
 
 fn check(name: &str, agent: &CoreAgent, row: &Row) {
@@ -184,7 +185,10 @@ core_guests! {
 /// What runs when a component is instantiated runs when it is installed.
 #[test]
 fn hostile_start_functions_are_refused_at_install() {
-    let cases = [("spins", "(func $s (loop $l (br $l))) (start $s)", "limit cpu"), ("traps", "(func $s unreachable) (start $s)", "internal instantiate")];
+    let cases = [
+        ("spins", "(func $s (loop $l (br $l))) (start $s)", "limit cpu"),
+        ("traps", "(func $s unreachable) (start $s)", "internal instantiate"),
+    ];
     for (name, items, end) in cases {
         let component = CoreAgent { items, ..CORE_AGENT }.component();
         with_runtime(|logs| async move {

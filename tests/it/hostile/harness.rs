@@ -59,7 +59,7 @@ pub(crate) const fn row(goal: &'static str, end: &'static str) -> Row {
 const LIMITS: &[(&str, u64)] = &[
     ("grace_ms", 200),
     ("cpu_ms_max", 400),
-    ("query_ms_max", 400),
+    ("query_ms_max", 5_000),
     ("memory_bytes_max", 64 << 20),
     ("run_events_max", 5_000),
     ("blob_bytes_max", 8 << 20),
@@ -138,7 +138,8 @@ impl World {
         let places = Places::open().await;
         let home = tempfile::tempdir().expect("home");
         let yard = yard();
-        let mut limits: BTreeMap<String, u64> = LIMITS.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        let mut limits: BTreeMap<String, u64> =
+            LIMITS.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
         limits.extend(row.limits.iter().map(|(name, value)| ((*name).to_owned(), *value)));
         let mut settings = BTreeMap::new();
         settings.insert("server".to_owned(), json!(places.granted.url()));
@@ -148,15 +149,13 @@ impl World {
         let config = Config { profiles: BTreeMap::from([(profile_name(), profile)]), limits, ..Config::default() };
         let mut paths = Paths::under(home.path());
         paths.cache = cache.unwrap_or(paths.cache);
-        let mut builder = Host::builder()
-            .paths(paths)
-            .config(config)
-            .helper(env!("CARGO_BIN_EXE_it-helper"))
-            .env(|name| match name {
+        let mut builder = Host::builder().paths(paths).config(config).helper(env!("CARGO_BIN_EXE_it-helper")).env(
+            |name| match name {
                 "TOKEN" => Some(TOKEN.to_owned()),
                 "OTHER" => Some(OTHER.to_owned()),
                 _ => None,
-            });
+            },
+        );
         for plugin in FIRST_PARTY {
             builder = builder.plugin(*plugin);
         }
@@ -197,7 +196,8 @@ impl World {
         }
         let server = format!("http:{}", self.places.granted.url());
         let grants = row.grants.iter().map(|grant| self.filled(grant)).chain([server]);
-        let allow: Vec<Grant> = grants.map(|grant| grant.parse().unwrap_or_else(|error| panic!("`{grant}`: {error}"))).collect();
+        let allow: Vec<Grant> =
+            grants.map(|grant| grant.parse().unwrap_or_else(|error| panic!("`{grant}`: {error}"))).collect();
         let request = RunRequest { profile: "hostile".to_owned(), task, allow };
         self.host.run(request).await.map_err(|refusal| {
             assert!(refusal.issues.len() <= 100, "{} issues are kept", refusal.issues.len());
@@ -238,7 +238,8 @@ impl World {
     async fn cancel(&self, name: &str, run: &Run) {
         let mut events = self.host.subscribe(run.id(), 1).await.expect("events");
         loop {
-            let records = events.next().await.expect("records").unwrap_or_else(|| panic!("{name} ended before it began"));
+            let records =
+                events.next().await.expect("records").unwrap_or_else(|| panic!("{name} ended before it began"));
             if records.iter().any(|record| record.kind == EventKind::RuntimeStarted) {
                 break;
             }
@@ -297,11 +298,13 @@ impl World {
 
     /// The host does what it is for.
     pub(crate) async fn lives(&self) {
-        let mut task = Task::new("playbook: 1\nname: alive\nsteps:\n  - name: look\n    tool: list_dir\n    with: {path: '.'}\n");
+        let mut task =
+            Task::new("playbook: 1\nname: alive\nsteps:\n  - name: look\n    tool: list_dir\n    with: {path: '.'}\n");
         let path = self.workspace().display().to_string();
         task.workspace = Some(task::Workspace { path, access: WorkspaceAccess::Read });
         let request = RunRequest { profile: "playbook".to_owned(), task, allow: Vec::new() };
-        let mut run = self.host.run(request).await.unwrap_or_else(|refusal| panic!("the host refuses everybody: {refusal}"));
+        let mut run =
+            self.host.run(request).await.unwrap_or_else(|refusal| panic!("the host refuses everybody: {refusal}"));
         let outcome = run.outcome().await.expect("a log that can be written");
         assert!(outcome.is_done(), "the host does not work any more: {:?}", outcome.error);
         self.host.check_store().await.expect("a sound store");
@@ -311,14 +314,18 @@ impl World {
 impl Seen {
     /// All of it as JSON lines.
     pub(crate) fn story(&self) -> String {
-        let lines: Vec<String> = self.records.iter().map(|record| serde_json::to_string(record).expect("json")).collect();
+        let lines: Vec<String> =
+            self.records.iter().map(|record| serde_json::to_string(record).expect("json")).collect();
         let all = lines.join("\n");
         if all.len() > 4_000 { format!("{} bytes of events", all.len()) } else { all }
     }
 
     /// The notifications of a type.
     pub(crate) fn notifications(&self, of: &str) -> Vec<&Record> {
-        self.records.iter().filter(|record| record.kind == EventKind::Notification && record.data.get("type") == Some(&json!(of))).collect()
+        self.records
+            .iter()
+            .filter(|record| record.kind == EventKind::Notification && record.data.get("type") == Some(&json!(of)))
+            .collect()
     }
 
     fn holds(&self, id: &RunId) {
@@ -403,7 +410,11 @@ fn processes_in(folder: &Path) -> Vec<String> {
         let Ok(cwd) = std::fs::read_link(entry.path().join("cwd")) else { continue };
         if cwd.starts_with(folder) {
             let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            found.push(format!("{} {}", entry.file_name().to_string_lossy(), String::from_utf8_lossy(&line).replace('\0', " ")));
+            found.push(format!(
+                "{} {}",
+                entry.file_name().to_string_lossy(),
+                String::from_utf8_lossy(&line).replace('\0', " ")
+            ));
         }
     }
     found

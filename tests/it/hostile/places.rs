@@ -92,7 +92,9 @@ fn steps(request: &Request, away: &str, closed: &Arc<AtomicUsize>) -> Vec<Step> 
             answer("200 OK", &many, &["ok"])
         }
         "long_head" => answer("200 OK", &[("h", &"v".repeat(1024 * 1024))], &["ok"]),
-        "split_head" => vec![Step::Send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 20\r\n\r\nok".to_vec())],
+        "split_head" => {
+            vec![Step::Send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 20\r\n\r\nok".to_vec())]
+        }
         "no_http" => vec![Step::Send(b"220 mail.example ESMTP\r\n".to_vec())],
         "short_body" => vec![Step::Send(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nok".to_vec())],
         "to_forbidden" => redirect(&format!("{away}/secret")),
@@ -126,14 +128,23 @@ fn echo(disguise: &str, token: &str) -> Vec<Step> {
             answer("200 OK", &[], &[head, tail])
         }
         "twice" => answer("200 OK", &[], &[&format!("{token}{token}")]),
-        "json" => answer("200 OK", &[("content-type", "application/json")], &[&serde_json::json!({ "authorization": token, "t": token }).to_string()]),
+        "json" => answer(
+            "200 OK",
+            &[("content-type", "application/json")],
+            &[&serde_json::json!({ "authorization": token, "t": token }).to_string()],
+        ),
         "all" => {
-            let all: Vec<String> = disguises(token).into_iter().map(|(name, text)| format!("{name}={text}\n")).collect();
+            let all: Vec<String> =
+                disguises(token).into_iter().map(|(name, text)| format!("{name}={text}\n")).collect();
             answer("200 OK", &[], &all.iter().map(String::as_str).collect::<Vec<_>>())
         }
         name => {
             let found = disguises(token).into_iter().find(|(known, _)| *known == name);
-            answer("200 OK", &[], &[&found.map_or_else(|| "no such disguise".to_owned(), |(_, text)| format!("<{text}>"))])
+            answer(
+                "200 OK",
+                &[],
+                &[&found.map_or_else(|| "no such disguise".to_owned(), |(_, text)| format!("<{text}>"))],
+            )
         }
     }
 }

@@ -35,6 +35,7 @@ rows! {
     hostile_recurse_in_linear_memory: row("recurse_shadow 1", "failed: internal trap");
     hostile_grow_memory: row("grow_memory", "failed: limit memory");
     hostile_many_handles: row("many_handles", "failed: limit handles");
+    hostile_many_handles_heard: row("many_handles_heard", "done");
     hostile_huge_string: row("huge_string", "failed: limit argument-size");
     hostile_huge_list: Row { limits: &[("memory_bytes_max", 160 << 20)], ..row("huge_list", "failed: limit argument-size") };
     hostile_huge_events: Row { limits: &[("memory_bytes_max", 160 << 20)], ..row("huge_events", "failed: limit argument-size") };
@@ -75,7 +76,7 @@ rows! {
     hostile_read_outside: Row { workspace: Some(ReadWrite), check: Some(unread), ..row("read_outside {outside}", "done") };
     hostile_write_outside: Row { workspace: Some(ReadWrite), ..row("write_outside {outside}", "done") };
     hostile_write_read_only: Row { workspace: Some(Read), check: Some(unchanged), ..row("write_read_only", "done") };
-    hostile_tools_refused: Row { workspace: Some(Read), ..row("tools_refused", "done") };
+    hostile_tools_refused: Row { workspace: Some(ReadWrite), ..row("tools_refused", "done") };
     hostile_tools_many: Row { workspace: Some(Read), ..row("tools_many", "failed: limit calls") };
     hostile_tools_none: Row { workspace: Some(Read), ..row("tools_none", "failed: invalid calls-empty") };
     hostile_tools_same_id: Row { workspace: Some(Read), ..row("tools_same_id", "failed: invalid call-id") };
@@ -172,12 +173,12 @@ rows! {
     // ---- the calls before a run
     hostile_capabilities_trap: Row { mode: "capabilities_trap", ..row("done", "refused: internal trap") };
     hostile_capabilities_spin: Row { mode: "capabilities_spin", ..row("done", "refused: limit cpu") };
-    hostile_capabilities_sleep: Row { mode: "capabilities_sleep", ..row("done", "refused: cancelled dropped") };
+    hostile_capabilities_sleep: Row { mode: "capabilities_sleep", limits: &[("query_ms_max", 300)], ..row("done", "refused: cancelled dropped") };
     hostile_capabilities_huge: Row { mode: "capabilities_huge", ..row("done", "done") };
     hostile_capabilities_imports: Row { mode: "capabilities_imports", ..row("done", "done") };
     hostile_validate_trap: row("validate_trap", "refused: internal trap");
     hostile_validate_spin: row("validate_spin", "refused: limit cpu");
-    hostile_validate_sleep: row("validate_sleep", "refused: cancelled dropped");
+    hostile_validate_sleep: Row { limits: &[("query_ms_max", 300)], ..row("validate_sleep", "refused: cancelled dropped") };
     hostile_validate_huge: row("validate_huge", "refused: unsupported task-unsupported");
 }
 
@@ -315,7 +316,8 @@ fn hostile_behaviours_all_have_a_row() {
         let rows: Vec<&Row> = ROWS.iter().chain(cancels::ROWS).chain(secrets::ROWS).map(|(_, row)| row).collect();
         let used = |name: &str| rows.iter().any(|row| row.mode == name || row.goal.split(' ').any(|word| word == name));
         // Those of `availability` have tests of another form, right above.
-        let orphans: Vec<&str> = names.split(' ').filter(|name| !used(name) && !name.starts_with("availability_")).collect();
+        let orphans: Vec<&str> =
+            names.split(' ').filter(|name| !used(name) && !name.starts_with("availability_")).collect();
         assert!(orphans.is_empty(), "behaviours without a row: {orphans:?}");
     });
 }

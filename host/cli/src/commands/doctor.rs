@@ -155,7 +155,12 @@ impl Report {
             let detail = midplane::core::text::escape_controls(&check.detail, false);
             text.push_str(&format!("{:<13}  {}  {detail}\n", check.name, style.apply_to(format!("{word:<6}"))));
             if let Some(hint) = check.error.as_ref().and_then(|error| error.hint.as_ref()) {
-                text.push_str(&format!("{:<13}  {:<6}  hint: {}\n", "", "", midplane::core::text::escape_controls(hint, false)));
+                text.push_str(&format!(
+                    "{:<13}  {:<6}  hint: {}\n",
+                    "",
+                    "",
+                    midplane::core::text::escape_controls(hint, false)
+                ));
             }
         }
         if self.profiles.is_empty() {
@@ -177,9 +182,13 @@ impl Readiness {
     fn new(profile: String, found: Result<Availability>) -> Self {
         match found {
             Ok(Availability { status, reason, message, version }) => Self { profile, status, reason, message, version },
-            Err(error) => {
-                Self { profile, status: "not-ready", reason: error.code.into_owned(), message: error.message, version: None }
-            }
+            Err(error) => Self {
+                profile,
+                status: "not-ready",
+                reason: error.code.into_owned(),
+                message: error.message,
+                version: None,
+            },
         }
     }
 }
@@ -194,9 +203,16 @@ mod tests {
         let mut report = Report { checks: Vec::new(), profiles: Vec::new() };
         report.check("folders", Ok("data /d, cache /c".to_owned()));
         assert_eq!(report.exit(), Exit::Done);
-        let ready = Availability { status: "ready", reason: String::new(), message: String::new(), version: Some("1.2".to_owned()) };
+        let ready = Availability {
+            status: "ready",
+            reason: String::new(),
+            message: String::new(),
+            version: Some("1.2".to_owned()),
+        };
         report.profiles.push(Readiness::new("playbook".to_owned(), Ok(ready)));
-        report.profiles.push(Readiness::new("odd".to_owned(), Err(Error::invalid("setting", "profile `odd`: \u{1b}[2J"))));
+        report
+            .profiles
+            .push(Readiness::new("odd".to_owned(), Err(Error::invalid("setting", "profile `odd`: \u{1b}[2J"))));
         report.check("store", Err(Error::invalid("store-damaged", "`db` is not a sound store").hint("move it away")));
         assert_eq!(report.exit(), Exit::Usage);
         insta::assert_snapshot!(report.text());

@@ -72,7 +72,8 @@ pub(crate) async fn run(app: &App, command: GrantCommand) -> anyhow::Result<Exit
                 }
                 done.push((grant, new));
             }
-            let document: Vec<_> = done.iter().map(|(grant, new)| json!({ "profile": profile, "grant": grant, "new": new })).collect();
+            let document: Vec<_> =
+                done.iter().map(|(grant, new)| json!({ "profile": profile, "grant": grant, "new": new })).collect();
             app.answer(&document, || match done.is_empty() {
                 true => format!("`{profile}` needs no grant\n"),
                 false => done.iter().map(|(grant, new)| allowed(&profile, grant, *new)).collect(),
@@ -84,8 +85,10 @@ pub(crate) async fn run(app: &App, command: GrantCommand) -> anyhow::Result<Exit
                 let was_there = host.revoke(&profile, &grant).await?;
                 done.push((grant, was_there));
             }
-            let document: Vec<_> =
-                done.iter().map(|(grant, gone)| json!({ "profile": profile, "grant": grant, "revoked": gone })).collect();
+            let document: Vec<_> = done
+                .iter()
+                .map(|(grant, gone)| json!({ "profile": profile, "grant": grant, "revoked": gone }))
+                .collect();
             app.answer(&document, || done.iter().map(|(grant, gone)| revoked(&profile, grant, *gone)).collect())?;
         }
     }
@@ -101,25 +104,26 @@ fn list(grants: &[GrantView]) -> String {
 }
 
 fn allowed(profile: &str, grant: &Grant, new: bool) -> String {
-    if new { format!("allowed `{grant}` to `{profile}`\n") } else { format!("`{grant}` was allowed to `{profile}` already\n") }
+    if new {
+        format!("allowed `{grant}` to `{profile}`\n")
+    } else {
+        format!("`{grant}` was allowed to `{profile}` already\n")
+    }
 }
 
 fn revoked(profile: &str, grant: &Grant, gone: bool) -> String {
-    if gone { format!("revoked `{grant}` from `{profile}`\n") } else { format!("`{grant}` was not allowed to `{profile}`\n") }
+    if gone {
+        format!("revoked `{grant}` from `{profile}`\n")
+    } else {
+        format!("`{grant}` was not allowed to `{profile}`\n")
+    }
 }
 
-/// What a profile asks for and cannot do without. The workspace is left out: a run brings its own.
+/// What a profile cannot do without and was not granted yet.
 async fn required(host: &midplane::Host, profile: &str) -> anyhow::Result<Vec<Grant>> {
     let profile = host.profile(profile).await?;
     if let Some(error) = profile.error {
         return Err(error.into());
     }
-    let mut grants = Vec::new();
-    for permission in profile.permissions.iter().filter(|permission| !permission.optional) {
-        let grant: Grant = permission.grant.parse()?;
-        if !matches!(grant, Grant::Workspace(_)) {
-            grants.push(grant);
-        }
-    }
-    Ok(grants)
+    Ok(profile.missing.iter().map(|grant| grant.parse()).collect::<Result<_, _>>()?)
 }

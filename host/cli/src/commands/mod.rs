@@ -23,6 +23,8 @@ pub(crate) async fn run(app: &App, command: Command) -> anyhow::Result<Exit> {
         Command::Doctor(args) => doctor::run(app, args).await,
         Command::Completions(args) => completions::run(app, args),
         // Done before there is an app.
-        Command::Helper { arguments } => Ok(if midplane::helper_main(&arguments) == 0 { Exit::Done } else { Exit::Failed }),
+        Command::Helper { arguments } => {
+            Ok(if midplane::helper_main(&arguments) == 0 { Exit::Done } else { Exit::Failed })
+        }
     }
 }

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use midplane::Host;
 use midplane::core::manifest::Manifest;
 use midplane::core::{Error, Result};
 use midplane::view::{PluginView, ProfileView};
-use midplane::Host;
 use serde_json::json;
 
 use crate::app::App;
@@ -91,8 +91,10 @@ fn files(path: &Path, component: Option<PathBuf>) -> Result<(PathBuf, PathBuf)> 
         (Some(component), true) => Ok((manifest, component)),
         (None, _) => Err(Error::not_found("component", format!("there is no `.wasm` file in `{}`", folder.display()))
             .hint("name the component with `--component FILE`")),
-        (Some(_), false) => Err(Error::invalid("component", format!("there are several `.wasm` files in `{}`", folder.display()))
-            .hint("name one with `--component FILE`")),
+        (Some(_), false) => {
+            Err(Error::invalid("component", format!("there are several `.wasm` files in `{}`", folder.display()))
+                .hint("name one with `--component FILE`"))
+        }
     }
 }
 
@@ -135,7 +137,8 @@ fn show(plugin: &PluginView, profile: &ProfileView) -> String {
             let text = |field: &str| setting.get(field).filter(|value| !value.is_null());
             let of = text("type").and_then(|of| of.as_str()).unwrap_or_default();
             let default = text("default").map(|value| format!(", default {value}")).unwrap_or_default();
-            let what = text("description").and_then(|what| what.as_str()).map(|what| format!(": {what}")).unwrap_or_default();
+            let what =
+                text("description").and_then(|what| what.as_str()).map(|what| format!(": {what}")).unwrap_or_default();
             format!("{name} ({of}{default}){what}")
         };
         rows.push(("settings", settings.iter().map(line).collect::<Vec<_>>().join("\n")));
@@ -159,15 +162,21 @@ fn about(plugin: &PluginView) -> Vec<(&'static str, String)> {
 }
 
 fn added(plugin: &PluginView, profile: &ProfileView, before: Option<&ProfileView>) -> String {
-    let mut text = format!("installed `{}` {} ({}, digest {})\n", plugin.name, plugin.version, plugin.kind, plugin.digest.short());
+    let mut text =
+        format!("installed `{}` {} ({}, digest {})\n", plugin.name, plugin.version, plugin.kind, plugin.digest.short());
     let asks: Vec<_> = profile.permissions.iter().filter(|permission| !permission.granted).collect();
-    let known = |grant: &str| before.is_some_and(|before| before.permissions.iter().any(|permission| permission.grant == grant));
+    let known = |grant: &str| {
+        before.is_some_and(|before| before.permissions.iter().any(|permission| permission.grant == grant))
+    };
     for permission in &asks {
         let new = if before.is_some() && !known(&permission.grant) { "newly asks" } else { "asks" };
         text.push_str(&format!("it {new} for {}\n", self::permission(permission)));
     }
     if asks.iter().any(|permission| !permission.optional) {
-        text.push_str(&format!("it runs after `midplane grant allow {} --all`, or asks when it is first run\n", profile.name));
+        text.push_str(&format!(
+            "it runs after `midplane grant allow {} --all`, or asks when it is first run\n",
+            profile.name
+        ));
     }
     midplane::core::text::escape_controls(&text, true)
 }

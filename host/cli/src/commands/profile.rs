@@ -38,7 +38,8 @@ fn list(profiles: &[ProfileView]) -> String {
     let mut table = Table::new(["PROFILE", "PLUGIN", "KIND", "GRANTS", "NOTE"]);
     for profile in profiles {
         let required = profile.permissions.iter().filter(|permission| !permission.optional);
-        let open = required.filter(|permission| !permission.granted && !permission.grant.starts_with("workspace:")).count();
+        let open =
+            required.filter(|permission| !permission.granted && !permission.grant.starts_with("workspace:")).count();
         let note = match (&profile.error, open) {
             (Some(error), _) => error.message.clone(),
             (None, 0) => String::new(),

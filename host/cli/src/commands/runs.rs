@@ -150,7 +150,9 @@ pub(crate) async fn run(app: &App, command: RunsCommand) -> anyhow::Result<Exit>
             for run_id in &found {
                 host.remove_run(run_id).await?;
             }
-            app.answer(&json!({ "removed": found }), || found.iter().map(|run_id| format!("removed run `{run_id}`\n")).collect())?;
+            app.answer(&json!({ "removed": found }), || {
+                found.iter().map(|run_id| format!("removed run `{run_id}`\n")).collect()
+            })?;
         }
         RunsCommand::Prune { older_than } => {
             let before_ms = units::now_ms().saturating_sub(values::millis(older_than));
@@ -196,7 +198,8 @@ struct Rows {
 impl Renderer for Rows {
     fn record(&mut self, record: &Record) -> io::Result<()> {
         let since = record.t_ms.saturating_sub(*self.began_ms.get_or_insert(record.t_ms));
-        let line = format!("{:>6}  {:>8}  {}\n", record.seq, format!("+{}", units::duration(since)), describe::detail(record));
+        let line =
+            format!("{:>6}  {:>8}  {}\n", record.seq, format!("+{}", units::duration(since)), describe::detail(record));
         io::stdout().write_all(line.as_bytes())
     }
 }
@@ -277,7 +280,8 @@ fn show(view: &RunView) -> String {
 
 /// The beginning of a goal; a playbook is long.
 fn excerpt(goal: &str) -> String {
-    let mut lines: Vec<String> = goal.lines().take(GOAL_LINES).map(|line| midplane::core::text::preview(line, GOAL_CHARS * 2)).collect();
+    let mut lines: Vec<String> =
+        goal.lines().take(GOAL_LINES).map(|line| midplane::core::text::preview(line, GOAL_CHARS * 2)).collect();
     if goal.lines().count() > GOAL_LINES {
         lines.push("…".to_owned());
     }
@@ -292,10 +296,20 @@ fn outputs(files: &[OutputFile]) -> String {
     table.text("the run made no files")
 }
 
-async fn get(app: &App, host: &Host, files: &[OutputFile], run_id: &RunId, path: &str, to: Option<&Path>) -> anyhow::Result<()> {
+async fn get(
+    app: &App,
+    host: &Host,
+    files: &[OutputFile],
+    run_id: &RunId,
+    path: &str,
+    to: Option<&Path>,
+) -> anyhow::Result<()> {
     let file = files.iter().find(|file| file.path == path).ok_or_else(|| {
         let near = midplane::core::text::near(path, files.iter().map(|file| file.path.as_str()));
-        let error = Error::not_found("output", format!("run `{run_id}` made no file `{}`", midplane::core::text::shown(path, 200)));
+        let error = Error::not_found(
+            "output",
+            format!("run `{run_id}` made no file `{}`", midplane::core::text::shown(path, 200)),
+        );
         error.hint(match near.first() {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("`midplane runs outputs {run_id}` lists them"),
@@ -306,7 +320,9 @@ async fn get(app: &App, host: &Host, files: &[OutputFile], run_id: &RunId, path:
         Some(to) => {
             std::fs::write(to, &bytes)
                 .map_err(|error| Error::invalid("file", format!("`{}` cannot be written: {error}", to.display())))?;
-            app.answer(&json!({ "path": path, "to": to, "size_bytes": bytes.len() }), || format!("wrote `{}`\n", to.display()))
+            app.answer(&json!({ "path": path, "to": to, "size_bytes": bytes.len() }), || {
+                format!("wrote `{}`\n", to.display())
+            })
         }
         None => {
             // Its bytes as they are, also with `--json`: it is the file that was asked for.

@@ -1,9 +1,9 @@
 //! What a record says to a person, in words that may be shown: control characters escaped, lengths bounded.
 
+use midplane::core::Error;
 use midplane::core::event::{EventKind, Record};
 use midplane::core::outcome::{FinishReason, Outcome, Usage};
 use midplane::core::text::{escape_controls, shown};
-use midplane::core::Error;
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
@@ -94,7 +94,10 @@ pub(crate) fn said(record: &Record) -> Said {
                 Err(_) => Said::Detail(detail(record)),
             },
             "file_change" => Said::Change(short(data, "path"), short(data, "change")),
-            "plan" => line("plan", lines(&midplane::core::text::preview(text(data, "text"), TEXT_CHARS)).trim_end().to_owned()),
+            "plan" => line(
+                "plan",
+                lines(&midplane::core::text::preview(text(data, "text"), TEXT_CHARS)).trim_end().to_owned(),
+            ),
             "retry" => {
                 let number = |name| data.get(name).and_then(Value::as_u64).unwrap_or_default();
                 let wait = units::duration(number("wait_ms"));
@@ -119,7 +122,12 @@ pub(crate) fn detail(record: &Record) -> String {
         EventKind::Notification => data.remove("type").and_then(|of| Some(format!(" {}", shown(of.as_str()?, 40)))),
         _ => None,
     };
-    format!("{}{} {}", record.kind.as_str(), of.unwrap_or_default(), shown(&Value::Object(data).to_string(), MESSAGE_CHARS))
+    format!(
+        "{}{} {}",
+        record.kind.as_str(),
+        of.unwrap_or_default(),
+        shown(&Value::Object(data).to_string(), MESSAGE_CHARS)
+    )
 }
 
 fn tool_end(data: &Map<String, Value>) -> ToolEnd {
@@ -220,10 +228,22 @@ pub(crate) mod tests {
             ("assistant_text", json!({"text": "I look at "})),
             ("assistant_text", json!({"text": "the \u{1b}[31mfiles\u{1b}[0m.\r\nThen"})),
             ("audit", json!({"act": "http", "target": "https://h", "outcome": "ok"})),
-            ("tool_request", json!({"id": "1", "name": "read_file", "arguments": {"path": "a\nb.md", "lines": [1, 2]}, "by": "host"})),
-            ("tool_request", json!({"id": "2", "name": "write_file", "arguments": {"content": "x".repeat(500), "path": "out.md"}, "by": "host"})),
-            ("tool_response", json!({"id": "1", "name": "read_file", "status": "ok", "preview": "secret of the file", "size_bytes": 345, "duration_ms": 12, "by": "host"})),
-            ("tool_response", json!({"id": "2", "name": "write_file", "status": "error", "preview": "the workspace is\nread-only", "size_bytes": 10, "duration_ms": 3, "by": "host"})),
+            (
+                "tool_request",
+                json!({"id": "1", "name": "read_file", "arguments": {"path": "a\nb.md", "lines": [1, 2]}, "by": "host"}),
+            ),
+            (
+                "tool_request",
+                json!({"id": "2", "name": "write_file", "arguments": {"content": "x".repeat(500), "path": "out.md"}, "by": "host"}),
+            ),
+            (
+                "tool_response",
+                json!({"id": "1", "name": "read_file", "status": "ok", "preview": "secret of the file", "size_bytes": 345, "duration_ms": 12, "by": "host"}),
+            ),
+            (
+                "tool_response",
+                json!({"id": "2", "name": "write_file", "status": "error", "preview": "the workspace is\nread-only", "size_bytes": 10, "duration_ms": 3, "by": "host"}),
+            ),
             ("usage", json!({"input_tokens": 1200, "output_tokens": 34})),
             ("retry", json!({"attempt": 1, "wait_ms": 2500, "code": "overloaded"})),
             ("stream_error", json!({"code": "odd", "message": "a strange line", "retryable": false})),

@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use midplane::core::event::Record;
 use midplane::core::outcome::Outcome;
 
+use crate::render::Renderer;
 use crate::render::describe::{self, Said};
 use crate::render::tally::{self, Tally};
-use crate::render::Renderer;
 
 /// How much is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

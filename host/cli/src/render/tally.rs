@@ -208,7 +208,8 @@ mod tests {
     fn a_failure_says_why() {
         let log = eventful();
         let terminal = log.last().expect("a terminal");
-        let error = Error::cancelled("deadline", "the run's\u{7} deadline passed").hint("give it more time with `--timeout`");
+        let error =
+            Error::cancelled("deadline", "the run's\u{7} deadline passed").hint("give it more time with `--timeout`");
         let outcome = Outcome::ended(FinishReason::TimedOut, Some(error));
         let summary = tally(&log).summary(&outcome, terminal);
         insta::assert_debug_snapshot!(summary);

@@ -42,10 +42,12 @@ struct Device {
     /// Where the bar is drawn.
     target: Box<dyn Fn() -> ProgressDrawTarget + Send>,
     /// How lines that stay are written.
-    print: Box<dyn Fn(&str) -> io::Result<()> + Send>,
+    print: Print,
     /// How many columns there are.
     width: Box<dyn Fn() -> usize + Send>,
 }
+
+type Print = Box<dyn Fn(&str) -> io::Result<()> + Send>;
 
 /// Whose words they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -375,7 +377,8 @@ mod tests {
             let rows = take_rows(&mut text, 10);
             (rows, text)
         };
-        let row = |rows: &[&str], rest: &str| (rows.iter().map(|&row| row.to_owned()).collect::<Vec<_>>(), rest.to_owned());
+        let row =
+            |rows: &[&str], rest: &str| (rows.iter().map(|&row| row.to_owned()).collect::<Vec<_>>(), rest.to_owned());
         assert_eq!(rows("short"), row(&[], "short"));
         assert_eq!(rows("a\n\nb"), row(&["a", ""], "b"));
         assert_eq!(rows("0123456789"), row(&[], "0123456789"));

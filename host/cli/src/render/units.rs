@@ -81,10 +81,17 @@ mod tests {
     #[test]
     fn numbers() {
         let durations = [0, 85, 999, 1_000, 1_234, 59_999, 60_000, 123_456, 3_600_000, 3_725_000].map(duration);
-        assert_eq!(durations, ["0ms", "85ms", "999ms", "1.0s", "1.2s", "59.9s", "1m 00s", "2m 03s", "1h 00m", "1h 02m"]);
-        assert_eq!([0, 999, 1_000, 12_345, 999_999, 3_450_000].map(count), ["0", "999", "1.0k", "12.3k", "999.9k", "3.4M"]);
+        assert_eq!(
+            durations,
+            ["0ms", "85ms", "999ms", "1.0s", "1.2s", "59.9s", "1m 00s", "2m 03s", "1h 00m", "1h 02m"]
+        );
+        assert_eq!(
+            [0, 999, 1_000, 12_345, 999_999, 3_450_000].map(count),
+            ["0", "999", "1.0k", "12.3k", "999.9k", "3.4M"]
+        );
         assert_eq!([0, 812, 1_229].map(bytes), ["0 B", "812 B", "1.20 KiB"]);
-        let agos = [0, 9_000, 10_000, 61_000, 7_200_000, 200_000_000].map(|before| ago(1_000_000_000 - before, 1_000_000_000));
+        let agos =
+            [0, 9_000, 10_000, 61_000, 7_200_000, 200_000_000].map(|before| ago(1_000_000_000 - before, 1_000_000_000));
         assert_eq!(agos, ["now", "now", "10s ago", "1m ago", "2h ago", "2d ago"]);
         assert_eq!(ago(5, 0), "now");
         assert_eq!(time(0), "1970-01-01T00:00:00Z");
@@ -94,7 +101,10 @@ mod tests {
     #[test]
     fn usage_says_what_is_known() {
         assert!(usage(&Usage::default()).is_empty());
-        assert!(usage(&Usage { input_tokens: Some(0), total_tokens: Some(0), cost_usd: Some(0.0), ..Usage::default() }).is_empty());
+        assert!(
+            usage(&Usage { input_tokens: Some(0), total_tokens: Some(0), cost_usd: Some(0.0), ..Usage::default() })
+                .is_empty()
+        );
         let all = Usage {
             input_tokens: Some(100),
             output_tokens: Some(2_000),

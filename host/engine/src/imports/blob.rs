@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wasmtime::component::Resource;
 
-use super::{Answer, answer};
+use super::{Answer, answer, owned};
 use crate::bindings::blob::{Host, HostBlob, HostWriter};
 use crate::data::Data;
 use crate::ports;
@@ -25,7 +25,7 @@ impl Host for Data {
     async fn open_writer(&mut self) -> Answer<Resource<WriterHandle>> {
         let port = self.ports.blobs.clone();
         match self.ports.control.guard(async { port.open_writer() }).await {
-            Ok(writer) => Ok(Ok(self.table.push(WriterHandle(Some(writer)))?)),
+            Ok(writer) => owned(&mut self.table, WriterHandle(Some(writer))),
             Err(error) => answer(Err(error)),
         }
     }
@@ -43,10 +43,15 @@ impl HostBlob for Data {
         answer(self.ports.control.guard(blob.read_masked(offset, max_bytes)).await)
     }
 
-    async fn slice(&mut self, this: Resource<BlobHandle>, offset: u64, length: Option<u64>) -> Answer<Resource<BlobHandle>> {
+    async fn slice(
+        &mut self,
+        this: Resource<BlobHandle>,
+        offset: u64,
+        length: Option<u64>,
+    ) -> Answer<Resource<BlobHandle>> {
         let blob = self.table.get(&this)?.0.clone();
         match self.ports.control.guard(blob.slice(offset, length)).await {
-            Ok(part) => Ok(Ok(self.table.push(BlobHandle(part))?)),
+            Ok(part) => owned(&mut self.table, BlobHandle(part)),
             Err(error) => answer(Err(error)),
         }
     }
@@ -82,7 +87,7 @@ impl HostWriter for Data {
             return answer(Err(broken()));
         };
         match self.ports.control.guard(writer.finish()).await {
-            Ok(blob) => Ok(Ok(self.table.push(BlobHandle(blob))?)),
+            Ok(blob) => owned(&mut self.table, BlobHandle(blob)),
             Err(error) => answer(Err(error)),
         }
     }

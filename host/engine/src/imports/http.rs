@@ -3,7 +3,7 @@
 use wasmtime::component::Resource;
 
 use super::blob::{BlobHandle, READ_BYTES_MAX};
-use super::{Answer, answer};
+use super::{Answer, answer, owned};
 use crate::bindings::http::{Body, Host, HostResponse, Request, SignedRequest};
 use crate::data::Data;
 use crate::ports;
@@ -21,7 +21,7 @@ impl Host for Data {
         };
         let port = self.ports.http.clone();
         match self.ports.control.guard(port.send(from_wit(request), body)).await {
-            Ok(response) => Ok(Ok(self.table.push(ResponseHandle(Some(response)))?)),
+            Ok(response) => owned(&mut self.table, ResponseHandle(Some(response))),
             Err(error) => answer(Err(error)),
         }
     }
@@ -64,7 +64,7 @@ impl HostResponse for Data {
             return answer(Err(crate::control::cancelled()));
         };
         match self.ports.control.guard(async { response.into_blob() }).await {
-            Ok(blob) => Ok(Ok(self.table.push(BlobHandle(blob))?)),
+            Ok(blob) => owned(&mut self.table, BlobHandle(blob)),
             Err(error) => answer(Err(error)),
         }
     }

@@ -1,8 +1,8 @@
 //! One file an interface of the contract: each takes a guest's call, asks the port behind it, and turns the answer back.
 //!
 //! The same three steps everywhere: fetch the handle from the table, call the port (behind [`Control::guard`] where the
-//! contract says that a cancel ends it), give the answer. An error of a port is an answer to the guest; a trap is asked
-//! for by name, where a handle is not the guest's or the table is full.
+//! contract says that a cancel ends it), give the answer. An error of a port is an answer to the guest, and so is a full
+//! table ([`owned`]); a trap is asked for by name, where a handle is not the guest's.
 //!
 //! [`Control::guard`]: crate::Control::guard
 
@@ -19,6 +19,7 @@ pub(crate) mod tools;
 pub(crate) mod unsupported;
 
 use midplane_core::ErrorKind;
+use wasmtime::component::{Resource, ResourceTable, ResourceTableError};
 
 use crate::bindings::types;
 
@@ -30,6 +31,18 @@ pub(crate) type Answer<T> = wasmtime::Result<Result<T, types::Error>>;
 /// An answer from a port's result.
 pub(crate) fn answer<T>(result: midplane_core::Result<T>) -> Answer<T> {
     Ok(result.map_err(to_wit))
+}
+
+/// A handle of something that the guest gets for its own. One handle too many is an answer like any other bound: the guest
+/// can give some back and try again.
+pub(crate) fn owned<T: Send + 'static>(table: &mut ResourceTable, value: T) -> Answer<Resource<T>> {
+    match table.push(value) {
+        Ok(handle) => Ok(Ok(handle)),
+        Err(ResourceTableError::Full) => {
+            answer(Err(midplane_core::Error::limit("handles", "the plugin holds as many handles as it may")))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The host's error as the guest sees it. The hint goes into the message: the guest has no other place for it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use wasmtime::component::Resource;
 
 use super::blob::READ_BYTES_MAX;
-use super::{Answer, answer};
+use super::{Answer, answer, owned};
 use crate::bindings::process::{Command, Host, HostChild, Output};
 use crate::bindings::types::{Exit, StopMode};
 use crate::control::cancelled;
@@ -24,17 +24,13 @@ pub struct ChildHandle {
 
 impl Host for Data {
     async fn spawn(&mut self, command: Command) -> Answer<Resource<ChildHandle>> {
-        let command = ports::Command {
-            argv: command.argv,
-            cwd: command.cwd,
-            env: command.env,
-            secret_env: command.secret_env,
-        };
+        let command =
+            ports::Command { argv: command.argv, cwd: command.cwd, env: command.env, secret_env: command.secret_env };
         let port = self.ports.process.clone();
         match self.ports.control.guard(port.spawn(command)).await {
             Ok(child) => {
                 let handle = ChildHandle { child, cancel_said: false, signals_said: 0 };
-                Ok(Ok(self.table.push(handle)?))
+                owned(&mut self.table, handle)
             }
             Err(error) => answer(Err(error)),
         }

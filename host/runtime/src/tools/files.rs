@@ -174,8 +174,11 @@ impl Files {
             .filter(|part| !part.as_os_str().is_empty())
             .find_map(|part| self.dir().canonicalize(part).ok());
         if is_git(Path::new(path.as_str())) || there.is_some_and(|there| is_git(&there)) {
-            return Err(Error::denied("git-folder", format!("`{path}` is in a `.git` folder, which file tools do not change"))
-                .hint("use git itself, through `shell`, where that is granted"));
+            return Err(Error::denied(
+                "git-folder",
+                format!("`{path}` is in a `.git` folder, which file tools do not change"),
+            )
+            .hint("use git itself, through `shell`, where that is granted"));
         }
         Ok(())
     }

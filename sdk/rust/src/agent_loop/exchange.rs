@@ -178,8 +178,10 @@ impl Run<'_> {
 /// The host must call every request that left `uncertain`. Asking a model for a reply changes nothing at the vendor
 /// (at worst it is paid for twice), so here it only means that no answer came.
 fn harmless(error: Error) -> Error {
-    if error.kind == ErrorKind::Uncertain {
-        return Error { kind: ErrorKind::Unavailable, ..error };
+    match (error.kind, error.code.as_str()) {
+        // Asking again would be refused again.
+        (ErrorKind::Uncertain, "http-bytes") => Error { kind: ErrorKind::Limit, ..error },
+        (ErrorKind::Uncertain, _) => Error { kind: ErrorKind::Unavailable, ..error },
+        _ => error,
     }
-    error
 }

@@ -51,7 +51,11 @@ pub(crate) fn tell(host: &dyn Host, _run_id: &str, session: &str) -> Result<()> 
         }
         // Tools are not for it.
         "tell_imports" => {
-            let call = ToolCall { id: "1".into(), name: "write_file".into(), arguments: json!({ "path": "from_cancel", "content": "x" }).to_string() };
+            let call = ToolCall {
+                id: "1".into(),
+                name: "write_file".into(),
+                arguments: json!({ "path": "from_cancel", "content": "x" }).to_string(),
+            };
             host.call_all(&[call]).map(|_| ())
         }
         _ => Ok(()),
@@ -126,7 +130,11 @@ fn blob(call: &Call<'_>) -> Result<Outcome> {
 fn tool(call: &Call<'_>) -> Result<Outcome> {
     start(call.host, call.word(1))?;
     loop {
-        let calls = [ToolCall { id: "1".into(), name: "shell".into(), arguments: json!({ "command": "sleep 600 & sleep 600" }).to_string() }];
+        let calls = [ToolCall {
+            id: "1".into(),
+            name: "shell".into(),
+            arguments: json!({ "command": "sleep 600 & sleep 600" }).to_string(),
+        }];
         let _ = call.host.call_all(&calls);
     }
 }
@@ -143,7 +151,8 @@ fn child(call: &Call<'_>) -> Result<Outcome> {
 fn ask(call: &Call<'_>) -> Result<Outcome> {
     start(call.host, call.word(1))?;
     loop {
-        let question = approval::Question { kind: "command".into(), title: "rm -rf /".into(), detail: "{}".into(), call_id: None };
+        let question =
+            approval::Question { kind: "command".into(), title: "rm -rf /".into(), detail: "{}".into(), call_id: None };
         if approval::ask(&question).is_ok_and(|decision| decision.allowed) {
             return survived("an approval that nobody gave");
         }

@@ -17,6 +17,7 @@ pub(crate) const BEHAVIOURS: &[(&str, Behaviour)] = &[
     ("recurse_shadow", recurse_shadow),
     ("grow_memory", grow_memory),
     ("many_handles", many_handles),
+    ("many_handles_heard", many_handles_heard),
     ("huge_string", huge_string),
     ("huge_list", huge_list),
     ("huge_events", huge_events),
@@ -60,7 +61,7 @@ fn recurse_shadow(call: &Call<'_>) -> Result<Outcome> {
 fn down_shadow(n: u64) -> u64 {
     let mut frame = [n; 512];
     black_box(&mut frame);
-    down_shadow(n + 1).wrapping_mul(31) ^ frame[3]
+    if n == u64::MAX { 0 } else { down_shadow(n + 1).wrapping_mul(31) ^ frame[3] }
 }
 
 fn grow_memory(_call: &Call<'_>) -> Result<Outcome> {
@@ -78,6 +79,22 @@ fn many_handles(_call: &Call<'_>) -> Result<Outcome> {
     survived(format!("{} handles", held.len()))
 }
 
+/// One that hears the refusal gives some back and goes on.
+fn many_handles_heard(_call: &Call<'_>) -> Result<Outcome> {
+    let mut held = Vec::new();
+    let refused = loop {
+        match blob::open_writer() {
+            Ok(writer) => held.push(writer),
+            Err(error) => break error,
+        }
+    };
+    if refused.code != "handles" {
+        return Err(refused);
+    }
+    held.truncate(held.len() / 2);
+    blob::open_writer().map(|_| Outcome::done(""))
+}
+
 fn huge_string(call: &Call<'_>) -> Result<Outcome> {
     call.host.log(Level::Info, &"x".repeat(20 * 1024 * 1024));
     survived("20 MiB in a log line")
@@ -91,7 +108,8 @@ fn huge_list(_call: &Call<'_>) -> Result<Outcome> {
 /// Each event is within its bound of the engine's budget for one call; all together are not.
 fn huge_events(call: &Call<'_>) -> Result<Outcome> {
     let text = "x".repeat(1024 * 1024);
-    let events: Vec<_> = (0..20).map(|_| crate::event::event("notification", &json!({ "type": "x", "text": text }))).collect();
+    let events: Vec<_> =
+        (0..20).map(|_| crate::event::event("notification", &json!({ "type": "x", "text": text }))).collect();
     call.host.emit(&events)?;
     survived("20 MiB of events in one batch")
 }

@@ -143,7 +143,8 @@ fn foreign_run(call: &Call<'_>) -> Result<Outcome> {
 /// A notification is open: it may carry any field, and none of them is the record's own.
 fn forged_envelope(call: &Call<'_>) -> Result<Outcome> {
     start(call.host, "s")?;
-    let data = json!({ "type": "x", "run_id": "01ARZ3NDEKTSV4RRFFQ69G5FAV", "seq": 1, "t_ms": 0, "kind": "runtime_terminal" });
+    let data =
+        json!({ "type": "x", "run_id": "01ARZ3NDEKTSV4RRFFQ69G5FAV", "seq": 1, "t_ms": 0, "kind": "runtime_terminal" });
     call.host.emit(&[event("notification", &data)])?;
     Ok(Outcome::done(""))
 }

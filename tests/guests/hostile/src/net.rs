@@ -121,7 +121,14 @@ fn endless(call: &Call<'_>) -> Result<Outcome> {
 /// Headers that are the host's to set. The server answers with what came.
 fn steered(call: &Call<'_>) -> Result<Outcome> {
     let mut request = request(call.host, "/headers");
-    for (name, value) in [("host", "evil"), ("authorization", "Bearer mine"), ("cookie", "a=b"), ("content-length", "9"), ("x-forwarded-for", "8.8.8.8"), ("transfer-encoding", "chunked")] {
+    for (name, value) in [
+        ("host", "evil"),
+        ("authorization", "Bearer mine"),
+        ("cookie", "a=b"),
+        ("content-length", "9"),
+        ("x-forwarded-for", "8.8.8.8"),
+        ("transfer-encoding", "chunked"),
+    ] {
         request.headers.push((name.into(), value.into()));
     }
     let seen = whole(call.host.send(&request, Vec::new())?)?;

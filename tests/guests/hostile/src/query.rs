@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use midplane_plugin::agent::{AvailabilityReport, CapabilitySet, Issue, Readiness, Task, availability as report, features, issue};
+use midplane_plugin::agent::{
+    AvailabilityReport, CapabilitySet, Issue, Readiness, Task, availability as report, features, issue,
+};
 use midplane_plugin::bindings::midplane::plugin as wit;
 use midplane_plugin::host::{Call as ToolCall, Request};
 use midplane_plugin::{Host, json};
@@ -26,8 +28,16 @@ pub(crate) const NAMES: &[&str] = &[
 ];
 
 /// What a task of the tests needs.
-const FEATURES: [&str; 8] =
-    ["working_directory", "streaming", "structured_output", "budget", "cancellation", "session_resume", "steering", "files"];
+const FEATURES: [&str; 8] = [
+    "working_directory",
+    "streaming",
+    "structured_output",
+    "budget",
+    "cancellation",
+    "session_resume",
+    "steering",
+    "files",
+];
 
 pub(crate) fn capabilities(host: &dyn Host) -> CapabilitySet {
     match host.setting("mode").as_deref() {
@@ -51,9 +61,16 @@ pub(crate) fn capabilities(host: &dyn Host) -> CapabilitySet {
 
 /// Uses each import that a pure call may not use; names of those that answered.
 fn imports(host: &dyn Host) -> Vec<&'static str> {
-    let request = Request { method: "GET".into(), url: crate::net::url(host, "/ok"), headers: Vec::new(), credential: None, timeout_ms: None };
+    let request = Request {
+        method: "GET".into(),
+        url: crate::net::url(host, "/ok"),
+        headers: Vec::new(),
+        credential: None,
+        timeout_ms: None,
+    };
     let call = ToolCall { id: "1".into(), name: "list_dir".into(), arguments: json!({ "path": "." }).to_string() };
-    let question = wit::approval::Question { kind: "other".into(), title: "?".into(), detail: "{}".into(), call_id: None };
+    let question =
+        wit::approval::Question { kind: "other".into(), title: "?".into(), detail: "{}".into(), call_id: None };
     let tried = [
         ("http", host.send(&request, Vec::new()).is_ok()),
         ("kv", host.kv_get("k").is_ok() || host.kv_put("k", b"x", None).is_ok() || host.kv_keys("", None, 1).is_ok()),

@@ -53,7 +53,13 @@ fn bloat(call: &Call<'_>) -> Result<Outcome> {
     outcome.metadata = format!("{{\"a\":\"{}\"}}", long());
     outcome.artifacts = vec![Artifact { uri: long(), kind: long(), metadata: format!("{{\"a\":\"{}\"}}", long()) }; 2];
     outcome.tool_calls = vec![
-        ToolAudit { name: long(), arguments: format!("{{\"a\":\"{}\"}}", long()), result_preview: long(), status: long(), duration_ms: Some(u64::MAX) };
+        ToolAudit {
+            name: long(),
+            arguments: format!("{{\"a\":\"{}\"}}", long()),
+            result_preview: long(),
+            status: long(),
+            duration_ms: Some(u64::MAX)
+        };
         2
     ];
     outcome.rounds = u32::MAX;
@@ -63,7 +69,12 @@ fn bloat(call: &Call<'_>) -> Result<Outcome> {
 
 /// A code and a message beyond their lengths: not made with the SDK's constructor, which would cut them.
 fn error_bloat(_call: &Call<'_>) -> Result<Outcome> {
-    Err(Error { kind: ErrorKind::Invalid, code: "c".repeat(100_000), message: "m".repeat(4 * 1024 * 1024), retry_after_ms: Some(u64::MAX) })
+    Err(Error {
+        kind: ErrorKind::Invalid,
+        code: "c".repeat(100_000),
+        message: "m".repeat(4 * 1024 * 1024),
+        retry_after_ms: Some(u64::MAX),
+    })
 }
 
 /// A reason that is the host's to give is only a claim.

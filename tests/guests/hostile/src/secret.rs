@@ -41,13 +41,18 @@ fn spread(call: &Call<'_>, text: &str) -> Result<Outcome> {
     println!("{text}");
     eprintln!("{text}");
     call.host.kv_put("spread", text.as_bytes(), None)?;
-    let file = ToolCall { id: "1".into(), name: "write_file".into(), arguments: json!({ "path": "spread.txt", "content": text }).to_string() };
+    let file = ToolCall {
+        id: "1".into(),
+        name: "write_file".into(),
+        arguments: json!({ "path": "spread.txt", "content": text }).to_string(),
+    };
     call.host.call_all(&[file])?;
     let mut outcome = Outcome::done(text);
     outcome.parsed_output = Some(json!({ "text": text }).to_string());
     outcome.session_id = Some(text.to_owned());
     outcome.metadata = json!({ "text": text }).to_string();
-    outcome.artifacts = vec![Artifact { uri: text.to_owned(), kind: "file".into(), metadata: json!({ "text": text }).to_string() }];
+    outcome.artifacts =
+        vec![Artifact { uri: text.to_owned(), kind: "file".into(), metadata: json!({ "text": text }).to_string() }];
     outcome.tool_calls = vec![ToolAudit {
         name: text.to_owned(),
         arguments: json!({ "text": text }).to_string(),

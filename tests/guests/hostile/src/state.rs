@@ -2,10 +2,10 @@
 
 use std::io::Write as _;
 
+use midplane_plugin::Result;
 use midplane_plugin::agent::Outcome;
 use midplane_plugin::bindings::midplane::plugin::blob;
 use midplane_plugin::host::Level;
-use midplane_plugin::Result;
 
 use crate::{Behaviour, Call, survived};
 

@@ -2,8 +2,8 @@
 
 use std::net::{TcpListener, TcpStream, ToSocketAddrs as _, UdpSocket};
 
-use midplane_plugin::agent::Outcome;
 use midplane_plugin::Result;
+use midplane_plugin::agent::Outcome;
 
 use crate::{Behaviour, Call, survived};
 

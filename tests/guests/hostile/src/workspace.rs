@@ -31,7 +31,12 @@ pub(crate) const BEHAVIOURS: &[(&str, Behaviour)] = &[
 ];
 
 pub(crate) fn command(argv: &[&str]) -> Command {
-    Command { argv: argv.iter().map(|word| (*word).to_owned()).collect(), cwd: None, env: Vec::new(), secret_env: Vec::new() }
+    Command {
+        argv: argv.iter().map(|word| (*word).to_owned()).collect(),
+        cwd: None,
+        env: Vec::new(),
+        secret_env: Vec::new(),
+    }
 }
 
 pub(crate) fn spawn(argv: &[&str]) -> Result<Child> {
@@ -209,7 +214,8 @@ fn spawn_many(_call: &Call<'_>) -> Result<Outcome> {
 
 /// A child that writes without end and is not read: the host holds a bounded part of it.
 fn child_output(call: &Call<'_>) -> Result<Outcome> {
-    let child = spawn(&["sh", "-c", "while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done"])?;
+    let child =
+        spawn(&["sh", "-c", "while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done"])?;
     // Long enough for it to fill whatever there is.
     call.host.signal(300)?;
     let mut seen = 0;

@@ -16,7 +16,7 @@ use midplane::core::event::{EventKind, Record};
 use midplane::core::outcome::Outcome;
 use midplane::core::permission::Grant;
 use midplane::view::Subscription;
-use midplane::{Asker, Host, Refusal, Run, RunRequest};
+use midplane::{Asker, Host, Run, RunRequest};
 use tokio::sync::mpsc;
 
 use crate::app::App;
@@ -104,11 +104,11 @@ async fn admitted(app: &App, host: &Host, mut request: RunRequest, person: &mut 
             Err(refusal) => refusal,
         };
         if !app.interactive || refusal.missing.is_empty() {
-            return Err(refusal.into());
+            return Err((*refusal).into());
         }
         screen::clear();
         let profile = host.profile(&request.profile).await?;
-        let Some(answers) = ask::grants(person, &profile, &refusal.missing).await else { return Err(refusal.into()) };
+        let Some(answers) = ask::grants(person, &profile, &refusal.missing).await else { return Err((*refusal).into()) };
         for (grant, answer) in answers {
             match answer {
                 Answer::Always => {
@@ -116,11 +116,11 @@ async fn admitted(app: &App, host: &Host, mut request: RunRequest, person: &mut 
                 }
                 Answer::Once => request.allow.push(grant),
                 // A no has ended the questions.
-                Answer::No => return Err(refusal.into()),
+                Answer::No => return Err((*refusal).into()),
             }
         }
     }
-    host.run(request).await.map_err(|refusal: Refusal| refusal.into())
+    host.run(request).await.map_err(|refusal| (*refusal).into())
 }
 
 fn renderer(app: &App, quiet: bool) -> Box<dyn Renderer> {
@@ -181,7 +181,8 @@ pub(crate) fn pages(mut subscription: Subscription) -> mpsc::Receiver<midplane::
                 Ok(None) => return,
                 Err(error) => Err(error),
             };
-            let last = page.as_ref().map_or(true, |page| page.iter().any(|record| record.kind == EventKind::RuntimeTerminal));
+            let last =
+                page.as_ref().map_or(true, |page| page.iter().any(|record| record.kind == EventKind::RuntimeTerminal));
             if send.send(page).await.is_err() || last {
                 return;
             }

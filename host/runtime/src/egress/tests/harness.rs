@@ -80,10 +80,13 @@ pub(super) fn answer(status: &str, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n{body}", body.len())
 }
 
+/// Heads and bodies of requests, in the order in which they came.
+type Seen = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+
 pub(super) struct Server {
     pub(super) address: SocketAddr,
     /// Heads and bodies, in the order in which they came.
-    seen: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    seen: Seen,
     task: JoinHandle<()>,
 }
 
