@@ -318,7 +318,7 @@ async fn a_conversation_goes_on_after_a_restart() {
 
 #[tokio::test]
 async fn nothing_is_sent_without_grant_and_key() {
-    let refused = |refusal: Result<midplane::Run, Refusal>| match refusal {
+    let refused = |refusal: Result<midplane::Run, Box<Refusal>>| match refusal {
         Ok(run) => panic!("run {} was not refused", run.id()),
         Err(refusal) => refusal,
     };

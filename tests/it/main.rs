@@ -11,4 +11,5 @@ mod rules;
 mod scenarios;
 mod script_server;
 mod secrets;
+mod vendor;
 mod world;

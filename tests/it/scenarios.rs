@@ -113,7 +113,13 @@ fn normalise(value: &mut Value, workspace: &Path) {
             }
         }
         Value::Array(items) => items.iter_mut().for_each(|item| normalise(item, workspace)),
-        Value::String(text) => *text = text.replace(&workspace.display().to_string(), "WORKSPACE"),
+        Value::String(text) => {
+            *text = text.replace(&workspace.display().to_string(), "WORKSPACE");
+            // The folder in which attachments are staged has the run's id for a name.
+            if let Some((before, after)) = text.split_once(".midplane/") {
+                *text = format!("{before}.midplane/RUN_ID{}", after.get(26..).unwrap_or_default());
+            }
+        }
         _ => {}
     }
 }

@@ -120,8 +120,6 @@ pub enum StopCause {
     Deadline,
     /// The budget of the task is spent.
     Budget,
-    /// A bound of the host that ends a run was hit, such as the number of its events.
-    Limit,
 }
 
 impl StopCause {
@@ -131,14 +129,11 @@ impl StopCause {
             Self::Shutdown => "shutdown",
             Self::Deadline => "deadline",
             Self::Budget => "budget",
-            Self::Limit => "limit",
         }
     }
 
     fn parse(word: &str) -> Option<Self> {
-        [Self::User, Self::Shutdown, Self::Deadline, Self::Budget, Self::Limit]
-            .into_iter()
-            .find(|cause| cause.as_str() == word)
+        [Self::User, Self::Shutdown, Self::Deadline, Self::Budget].into_iter().find(|cause| cause.as_str() == word)
     }
 
     /// What the outcome is when the host stopped the run for this cause, whatever the adapter says.
@@ -153,7 +148,6 @@ impl StopCause {
                 ),
             ),
             Self::Budget => (FinishReason::Failed, Some(Error::limit("budget", "the run's budget is spent"))),
-            Self::Limit => (FinishReason::Failed, Some(Error::limit("run-limit", "the run hit a bound of the host"))),
         }
     }
 }

@@ -14,7 +14,7 @@ use midplane_core::limits::Limits;
 use midplane_core::outcome::Outcome;
 use midplane_core::permission::{Grant, Grants};
 use midplane_core::redact::Redactor;
-use midplane_core::run::State;
+use midplane_core::run::{Fault, State};
 use midplane_core::task::{Issue, Task, WorkspaceAccess};
 use midplane_core::{Error, ProfileName, Result, RunId};
 use midplane_engine::plugin::Availability;
@@ -172,12 +172,12 @@ impl Host {
     /// What the plugin declares under these settings.
     pub(crate) async fn capabilities(&self, profile: &Profile) -> Result<capability::CapabilitySet> {
         let ports = self.pure(profile, "capabilities");
-        profile.plugin.capabilities(ports, &profile.limits).await.map_err(|fault| fault.error())
+        profile.plugin.capabilities(ports, &profile.limits).await.map_err(|fault| unanswered(&fault, "capabilities"))
     }
 
     async fn validate(&self, profile: &Profile, task: &AgentTask) -> Result<Vec<Issue>> {
         let ports = self.pure(profile, "validate");
-        profile.plugin.validate(ports, &profile.limits, task).await.map_err(|fault| fault.error())
+        profile.plugin.validate(ports, &profile.limits, task).await.map_err(|fault| unanswered(&fault, "validate"))
     }
 
     fn pure(&self, profile: &Profile, call: &'static str) -> Ports {
@@ -231,7 +231,7 @@ impl Host {
         let probe_ms = u32::try_from(probe.as_millis()).unwrap_or(u32::MAX);
         Ok(match profile.plugin.availability(ports, &limits, probe_ms).await {
             Ok(report) => report,
-            Err(midplane_core::run::Fault::Dropped) => Availability {
+            Err(Fault::Dropped) => Availability {
                 status: "unknown",
                 reason: "unknown".into(),
                 message: "the plugin did not answer in time".into(),
@@ -506,6 +506,14 @@ fn agent_task(run_id: &RunId, task: &Task, workspace: Option<&Workspace>, limits
         output_schema: task.output_schema.clone(),
         attachments: attachments.collect(),
         metadata: Value::Object(task.metadata.clone()),
+    }
+}
+
+/// Why a short call had no answer. One that was dropped took too long: nobody cancelled it.
+fn unanswered(fault: &Fault, call: &str) -> Error {
+    match fault {
+        Fault::Dropped => Error::unavailable("timeout", format!("the plugin did not answer `{call}` in time")),
+        fault => fault.error(),
     }
 }
 

@@ -313,6 +313,17 @@ fn changes_index(event: &Event) -> bool {
     event.kind == EventKind::RuntimeTerminal || matches!(event.notification_type(), Some("created" | "status"))
 }
 
+/// What an outcome lists and names at most. An adapter's word for a conversation is also what a user types.
+const ARTIFACTS_MAX: usize = 10_000;
+const URI_BYTES_MAX: usize = 4096;
+const NAME_BYTES_MAX: usize = 512;
+const SESSION_ID_BYTES_MAX: usize = 512;
+
+fn shorten(text: &mut String, bytes_max: usize) {
+    let end = midplane_core::text::cut(text, bytes_max).len();
+    text.truncate(end);
+}
+
 /// Cuts what an adapter returned to the bounds of an outcome, and says so.
 fn bound(claim: &mut Claim, limits: &Limits) -> Option<Error> {
     let max = usize::try_from(limits.output_bytes_max).unwrap_or(usize::MAX);
@@ -328,6 +339,19 @@ fn bound(claim: &mut Claim, limits: &Limits) -> Option<Error> {
         claim.metadata = Value::Null;
     }
     claim.tool_calls.truncate(usize::try_from(limits.tool_calls_max).unwrap_or(usize::MAX));
+    claim.artifacts.truncate(ARTIFACTS_MAX);
+    for artifact in &mut claim.artifacts {
+        shorten(&mut artifact.uri, URI_BYTES_MAX);
+        shorten(&mut artifact.kind, NAME_BYTES_MAX);
+    }
+    for audit in &mut claim.tool_calls {
+        shorten(&mut audit.name, NAME_BYTES_MAX);
+        shorten(&mut audit.status, NAME_BYTES_MAX);
+    }
+    if claim.session_id.as_ref().is_some_and(|id| id.len() > SESSION_ID_BYTES_MAX) {
+        // A part of an id is none.
+        claim.session_id = None;
+    }
     if claim.output.len() > max {
         claim.output = midplane_core::text::cut(&claim.output, max).to_owned();
         return too_large("the output");

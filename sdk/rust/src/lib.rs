@@ -1,7 +1,7 @@
 //! The SDK for Midplane plugins in Rust.
 //!
 //! A plugin implements [`agent::Agent`] and names its type in [`export_agent!`]; everything that it may ask of the
-//! host comes as a [`Host`], so the same code runs as a component and, with [`testing::FakeHost`], in a unit test on
+//! host comes as a [`Host`], so the same code runs as a component and, with `testing::FakeHost`, in a unit test on
 //! the machine of its author.
 //!
 //! # Layout
@@ -13,7 +13,7 @@
 //! - [`settings`], [`kv`]: typed settings, typed notes
 //! - [`agent_loop`]: the tool loop that all adapters of a model's HTTP API share
 //! - [`bindings`]: what is generated from `wit/v0`
-//! - [`testing`]: a scripted host for unit tests (feature `testing`)
+//! - `testing`: a scripted host for unit tests (feature `testing`)
 //!
 //! # What it never does
 //! It holds no secret, opens no socket and no file, starts no thread, and reads no environment: whatever is not a

@@ -320,14 +320,6 @@ impl Seen {
         if all.len() > 4_000 { format!("{} bytes of events", all.len()) } else { all }
     }
 
-    /// The notifications of a type.
-    pub(crate) fn notifications(&self, of: &str) -> Vec<&Record> {
-        self.records
-            .iter()
-            .filter(|record| record.kind == EventKind::Notification && record.data.get("type") == Some(&json!(of)))
-            .collect()
-    }
-
     fn holds(&self, id: &RunId) {
         for (index, record) in self.records.iter().enumerate() {
             assert_eq!((&record.run_id, record.seq), (id, index as u64 + 1), "{}", self.story());

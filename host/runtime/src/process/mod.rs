@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //! - [`group`]: one program in a process group of its own (the `shell` tool starts its programs there too)
-//! - [`pump`]: from an output pipe to whoever keeps the bytes, cleaned of secrets
+//! - [`mod@pump`]: from an output pipe to whoever keeps the bytes, cleaned of secrets
 //! - [`stdin`]: the queue of a child's standard input
 //! - here: gates, environment and working directory of a start; a child's unread output
 //!

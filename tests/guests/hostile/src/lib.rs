@@ -6,16 +6,16 @@
 //!
 //! # Layout
 //! - here: the table of behaviours, the plugin's exports
-//! - [`compute`]: processor, stack, memory, handles, large arguments
-//! - [`event`]: what is emitted
-//! - [`cancel`]: what happens after a cancel, and in `cancel`
-//! - [`traps`]: ways to end without returning
-//! - [`workspace`]: files, tools, programs
-//! - [`net`], [`secret`]: HTTP, and a server that echoes a credential
-//! - [`state`]: `kv`, blobs, log lines
-//! - [`wasi`]: what a language runtime could reach
-//! - [`result`]: outcomes that are none
-//! - [`query`]: `capabilities`, `availability`, `validate`
+//! - `compute`: processor, stack, memory, handles, large arguments
+//! - `event`: what is emitted
+//! - `cancel`: what happens after a cancel, and in `cancel`
+//! - `traps`: ways to end without returning
+//! - `workspace`: files, tools, programs
+//! - `net`, `secret`: HTTP, and a server that echoes a credential
+//! - `state`: `kv`, blobs, log lines
+//! - `wasi`: what a language runtime could reach
+//! - `result`: outcomes that are none
+//! - `query`: `capabilities`, `availability`, `validate`
 //!
 //! What Rust cannot say (a string that is no UTF-8, a growing table, lists that share their elements) is written by hand
 //! as core WebAssembly beside the tests that run it.

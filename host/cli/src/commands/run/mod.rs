@@ -108,7 +108,9 @@ async fn admitted(app: &App, host: &Host, mut request: RunRequest, person: &mut 
         }
         screen::clear();
         let profile = host.profile(&request.profile).await?;
-        let Some(answers) = ask::grants(person, &profile, &refusal.missing).await else { return Err((*refusal).into()) };
+        let Some(answers) = ask::grants(person, &profile, &refusal.missing).await else {
+            return Err((*refusal).into());
+        };
         for (grant, answer) in answers {
             match answer {
                 Answer::Always => {
