@@ -314,6 +314,14 @@ impl Host {
         self.register(run_id.clone(), Active { commands, ended: ending.clone() });
         let span = tracing::info_span!("run", run = %run_id, plugin = %profile.manifest.name, profile = %profile.name);
         let (room, host, id) = (self.inner.room.clone(), self.clone(), run_id.clone());
+        if self.inner.owner.is_some() {
+            let (host, id) = (self.clone(), run_id.clone());
+            tokio::spawn(async move {
+                if let Err(error) = host.take_signals_of(&[id]).await {
+                    tracing::warn!(%error, "signals of other processes cannot be read");
+                }
+            });
+        }
         let drive = async move {
             driver.drive(Box::pin(room.acquire_owned()), Box::pin(provision.prepare()), invocation).await;
             host.unregister(&id);

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use midplane_core::limits::Limits;
+use midplane_core::manifest::PluginKind;
 use midplane_core::permission::{Grant, Grants, Origin};
 use midplane_core::redact::{Redactor, SecretValue, Secrets};
 use midplane_core::run::{self, End, Input, State, StopCause};
@@ -362,7 +363,7 @@ impl Host {
     pub async fn plugins(&self) -> Result<Vec<PluginView>> {
         let mut views = Vec::new();
         for entry in self.inner.registry.list().await? {
-            views.push(self.plugin_view(&entry).await);
+            views.push(self.plugin_view(&entry).await?);
         }
         Ok(views)
     }
@@ -370,13 +371,13 @@ impl Host {
     /// One plugin.
     pub async fn plugin(&self, name: &str) -> Result<PluginView> {
         let entry = self.inner.registry.get(name).await?;
-        Ok(self.plugin_view(&entry).await)
+        self.plugin_view(&entry).await
     }
 
     /// Installs a plugin from its `plugin.toml` and component.
     pub async fn install(&self, manifest: &Path, component: &Path) -> Result<PluginView> {
         let entry = self.inner.registry.install(manifest, component, now_ms()).await?;
-        Ok(self.plugin_view(&entry).await)
+        self.plugin_view(&entry).await
     }
 
     /// Removes an installed plugin.
@@ -522,6 +523,10 @@ impl Host {
     /// A profile, loaded.
     pub(crate) async fn load(&self, name: &str) -> Result<Profile> {
         let (name, entry) = self.resolve(name).await?;
+        self.load_as(name, entry).await
+    }
+
+    async fn load_as(&self, name: ProfileName, entry: Entry) -> Result<Profile> {
         let settled = self.settle(&name, &entry)?;
         let plugin = self.inner.registry.load(&entry).await?;
         Ok(Profile {
@@ -690,10 +695,16 @@ impl Host {
 
     async fn take_signals(&self) -> Result<()> {
         let here: Vec<RunId> = self.runs_here().keys().cloned().collect();
-        if here.is_empty() {
+        self.take_signals_of(&here).await
+    }
+
+    /// What others left for these runs. Also asked once for each run that begins: between its first record and its place
+    /// among the runs here another process can see it, and would leave a word that nothing announces any more.
+    pub(crate) async fn take_signals_of(&self, runs: &[RunId]) -> Result<()> {
+        if runs.is_empty() {
             return Ok(());
         }
-        for signal in self.inner.store.signals.take(&here).await? {
+        for signal in self.inner.store.signals.take(runs).await? {
             let Some(active) = self.active(&signal.run_id) else { continue };
             let command = match signal.kind.as_str() {
                 "cancel" => Command::Stop(StopCause::User),
@@ -707,9 +718,22 @@ impl Host {
         Ok(())
     }
 
-    async fn plugin_view(&self, entry: &Entry) -> PluginView {
-        let loads = self.inner.registry.load(entry).await.map(|_| ());
-        PluginView::new(entry, loads)
+    async fn plugin_view(&self, entry: &Entry) -> Result<PluginView> {
+        let name = ProfileName::new(entry.manifest.name.as_str())?;
+        let granted = self.granted(&name, &[]).await?.iter().map(|(grant, _)| grant.to_string()).collect();
+        Ok(match self.inner.registry.load(entry).await {
+            Ok(_) => PluginView::new(entry, true, self.features(&name, entry).await, granted),
+            Err(error) => PluginView::new(entry, false, Err(error), granted),
+        })
+    }
+
+    /// What a plugin declares. Only agents have calls yet.
+    async fn features(&self, name: &ProfileName, entry: &Entry) -> Result<Vec<String>> {
+        if entry.manifest.kind != PluginKind::Agent {
+            return Ok(Vec::new());
+        }
+        let profile = self.load_as(name.clone(), entry.clone()).await?;
+        Ok(self.capabilities(&profile).await?.features)
     }
 
     async fn profile_view(&self, name: &ProfileName) -> Result<ProfileView> {

@@ -81,8 +81,8 @@ impl RunSink {
     pub(crate) fn finish(&self) -> Vec<Event> {
         let mut state = self.state();
         let mut events = Vec::new();
-        state.flush_text(&mut events);
-        state.flush_thinking(&mut events);
+        state.flush_text(&self.redactor, &mut events);
+        state.flush_thinking(&self.redactor, &mut events);
         state.flush_audits(&mut events);
         events
     }
@@ -147,27 +147,27 @@ impl State {
         let thinking = event.notification_type() == Some("thinking");
         match event.kind {
             EventKind::AssistantText => {
-                self.flush_thinking(out);
+                self.flush_thinking(redactor, out);
                 self.text.push(event, redactor, out);
             }
             EventKind::Notification if thinking => {
-                self.flush_text(out);
+                self.flush_text(redactor, out);
                 self.thinking.push(event, redactor, out);
             }
             _ => {
-                self.flush_text(out);
-                self.flush_thinking(out);
+                self.flush_text(redactor, out);
+                self.flush_thinking(redactor, out);
                 out.push(redacted(event, redactor));
             }
         }
     }
 
-    fn flush_text(&mut self, out: &mut Vec<Event>) {
-        self.text.flush(out);
+    fn flush_text(&mut self, redactor: &Redactor, out: &mut Vec<Event>) {
+        self.text.flush(redactor, out);
     }
 
-    fn flush_thinking(&mut self, out: &mut Vec<Event>) {
-        self.thinking.flush(out);
+    fn flush_thinking(&mut self, redactor: &Redactor, out: &mut Vec<Event>) {
+        self.thinking.flush(redactor, out);
     }
 
     fn flush_audits(&mut self, out: &mut Vec<Event>) {
@@ -187,13 +187,13 @@ impl Held {
         let mut like = event.data;
         let Some(Value::String(piece)) = like.remove("text") else {
             // Checked for `assistant_text`; a `thinking` without text is an ordinary notification.
-            self.flush(out);
+            self.flush(redactor, out);
             out.push(redacted(Event { kind: self.kind, data: like }, redactor));
             return;
         };
         if like != self.like {
             // Another block of text: what was held of the one before cannot go on in it.
-            self.flush(out);
+            self.flush(redactor, out);
             self.like = like;
         }
         let text = self.stream.push(&piece);
@@ -203,12 +203,10 @@ impl Held {
         }
     }
 
-    fn flush(&mut self, out: &mut Vec<Event>) {
+    fn flush(&mut self, redactor: &Redactor, out: &mut Vec<Event>) {
         if self.stream.held_bytes() > 0 {
             let text = self.stream.finish();
-            let mut data = self.like.clone();
-            data.insert("text".to_owned(), Value::from(text));
-            out.push(Event { kind: self.kind, data });
+            out.push(self.event(text, redactor));
         }
     }
 
@@ -380,6 +378,13 @@ mod tests {
         .await;
         insta::assert_snapshot!(shown);
         assert!(!shown.contains("0123456789"));
+    }
+
+    #[tokio::test]
+    async fn what_stands_beside_a_held_text_is_redacted() {
+        let said = json!({ "text": "sk-very", "vendor": { "note": "sk-very-secret-0123456789" } });
+        let shown = written(&[&[("runtime_started", json!({}))], &[("assistant_text", said)]]).await;
+        assert!(shown.contains("sk-very") && !shown.contains("0123456789"), "{shown}");
     }
 
     #[tokio::test]

@@ -101,20 +101,28 @@ pub struct PluginView {
     pub origin: &'static str,
     /// When it was installed.
     pub installed_ms: Option<u64>,
+    /// What it declares that it can do, under the profile of its own name; empty where it does not load.
+    pub features: Vec<String>,
     /// What it asks for.
     pub permissions: Value,
+    /// What the profile of its own name was granted.
+    pub granted: Vec<String>,
     /// What can be set.
     pub settings: Value,
     /// Whether it can be loaded.
     pub loads: bool,
-    /// Why not.
+    /// Why not, or why it does not say what it can do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Error>,
 }
 
 impl PluginView {
-    pub(crate) fn new(entry: &Entry, loads: Result<()>) -> Self {
+    pub(crate) fn new(entry: &Entry, loads: bool, features: Result<Vec<String>>, granted: Vec<String>) -> Self {
         let manifest = &entry.manifest;
+        let (features, error) = match features {
+            Ok(features) => (features, None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
         Self {
             name: manifest.name.to_string(),
             kind: manifest.kind.as_str(),
@@ -129,10 +137,12 @@ impl PluginView {
             },
             installed_ms: entry.installed_ms,
             // A manifest is made of texts, numbers and tables: it always serialises.
+            features,
             permissions: serde_json::to_value(&manifest.permissions).unwrap_or_default(),
+            granted,
             settings: serde_json::to_value(&manifest.settings).unwrap_or_default(),
-            loads: loads.is_ok(),
-            error: loads.err(),
+            loads,
+            error,
         }
     }
 }

@@ -106,7 +106,8 @@ async fn known(host: &Host, manifest: &Path) -> Option<ProfileView> {
 }
 
 fn list(plugins: &[PluginView]) -> String {
-    let mut table = Table::new(["PLUGIN", "KIND", "VERSION", "DIGEST", "ORIGIN", "LOADS", "DESCRIPTION"]);
+    let mut table =
+        Table::new(["PLUGIN", "KIND", "VERSION", "DIGEST", "ORIGIN", "CAN", "ASKS", "GRANTED", "LOADS", "DESCRIPTION"]);
     for plugin in plugins {
         let loads = if plugin.loads { "yes" } else { "no" };
         let note = plugin.error.as_ref().map_or(&plugin.description, |error| &error.message);
@@ -116,6 +117,10 @@ fn list(plugins: &[PluginView]) -> String {
             plugin.version.clone(),
             plugin.digest.short().to_owned(),
             plugin.origin.to_owned(),
+            // Counts: `plugin show` has the names.
+            plugin.features.len().to_string(),
+            plugin.permissions.as_array().map_or(0, Vec::len).to_string(),
+            plugin.granted.len().to_string(),
             loads.to_owned(),
             note.clone(),
         ]);
@@ -128,6 +133,12 @@ fn show(plugin: &PluginView, profile: &ProfileView) -> String {
     if let Some(error) = &plugin.error {
         rows.push(("error", error.message.clone()));
         rows.extend(error.hint.clone().map(|hint| ("hint", hint)));
+    }
+    if !plugin.features.is_empty() {
+        rows.push(("can", plugin.features.join(", ")));
+    }
+    if !plugin.granted.is_empty() {
+        rows.push(("granted", plugin.granted.join("\n")));
     }
     if !profile.permissions.is_empty() {
         rows.push(("asks for", profile.permissions.iter().map(permission).collect::<Vec<_>>().join("\n")));
