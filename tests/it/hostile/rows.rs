@@ -173,12 +173,12 @@ rows! {
     // ---- the calls before a run
     hostile_capabilities_trap: Row { mode: "capabilities_trap", ..row("done", "refused: internal trap") };
     hostile_capabilities_spin: Row { mode: "capabilities_spin", ..row("done", "refused: limit cpu") };
-    hostile_capabilities_sleep: Row { mode: "capabilities_sleep", limits: &[("query_ms_max", 300)], ..row("done", "refused: cancelled dropped") };
+    hostile_capabilities_sleep: Row { mode: "capabilities_sleep", limits: &[("query_ms_max", 300)], ..row("done", "refused: unavailable timeout") };
     hostile_capabilities_huge: Row { mode: "capabilities_huge", ..row("done", "done") };
     hostile_capabilities_imports: Row { mode: "capabilities_imports", ..row("done", "done") };
     hostile_validate_trap: row("validate_trap", "refused: internal trap");
     hostile_validate_spin: row("validate_spin", "refused: limit cpu");
-    hostile_validate_sleep: Row { limits: &[("query_ms_max", 300)], ..row("validate_sleep", "refused: cancelled dropped") };
+    hostile_validate_sleep: Row { limits: &[("query_ms_max", 300)], ..row("validate_sleep", "refused: unavailable timeout") };
     hostile_validate_huge: row("validate_huge", "refused: unsupported task-unsupported");
 }
 
