@@ -81,7 +81,7 @@ fn play(path: &Path) -> String {
     let real = workspace.path().canonicalize().expect("path");
     let mut shown = format!("{}\n\n-- events\n", scenario.about);
     for mut record in printed.lines() {
-        normalise(&mut record, &real);
+        normalise(&mut record, &real, path);
         shown.push_str(&format!(
             "{} {} {}\n",
             record["seq"],
@@ -97,7 +97,7 @@ fn play(path: &Path) -> String {
     shown
 }
 
-fn normalise(value: &mut Value, workspace: &Path) {
+fn normalise(value: &mut Value, workspace: &Path, scenario: &Path) {
     match value {
         Value::Object(map) => {
             for (name, field) in map.iter_mut() {
@@ -108,13 +108,14 @@ fn normalise(value: &mut Value, workspace: &Path) {
                     }
                     // Of a plugin: it changes with every compiler. Digests of outputs stay: they are what is promised.
                     "plugin" => field["digest"] = Value::from("DIGEST"),
-                    _ => normalise(field, workspace),
+                    _ => normalise(field, workspace, scenario),
                 }
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| normalise(item, workspace)),
+        Value::Array(items) => items.iter_mut().for_each(|item| normalise(item, workspace, scenario)),
         Value::String(text) => {
             *text = text.replace(&workspace.display().to_string(), "WORKSPACE");
+            *text = text.replace(&scenario.display().to_string(), "SCENARIO");
             // The folder in which attachments are staged has the run's id for a name.
             if let Some((before, after)) = text.split_once(".midplane/") {
                 *text = format!("{before}.midplane/RUN_ID{}", after.get(26..).unwrap_or_default());
