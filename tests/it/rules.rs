@@ -61,6 +61,18 @@ fn seams() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
+/// What is shipped: the crates of the host, the SDK, the plugins.
+const CRATES: [&str; 8] = [
+    "host/core",
+    "host/engine",
+    "host/store",
+    "host/runtime",
+    "host/cli",
+    "sdk/rust",
+    "plugins/agent-playbook",
+    "plugins/agent-anthropic",
+];
+
 /// One crate alone names each of these.
 #[test]
 fn fenced_dependencies_have_one_home() {
@@ -72,16 +84,7 @@ fn fenced_dependencies_have_one_home() {
         ("hyper", "host/runtime"),
         ("jsonschema", "host/core"),
     ]);
-    for name in [
-        "host/core",
-        "host/engine",
-        "host/store",
-        "host/runtime",
-        "host/cli",
-        "sdk/rust",
-        "plugins/agent-playbook",
-        "plugins/agent-anthropic",
-    ] {
+    for name in CRATES {
         for dependency in dependencies(&format!("{name}/Cargo.toml")) {
             if let Some(home) = homes.get(dependency.as_str()) {
                 assert_eq!(*home, name, "{dependency} belongs to {home}");
@@ -94,16 +97,7 @@ fn fenced_dependencies_have_one_home() {
 #[test]
 fn dependencies_have_reasons() {
     let mut silent = Vec::new();
-    for name in [
-        "host/core",
-        "host/engine",
-        "host/store",
-        "host/runtime",
-        "host/cli",
-        "sdk/rust",
-        "plugins/agent-playbook",
-        "plugins/agent-anthropic",
-    ] {
+    for name in CRATES {
         let text = std::fs::read_to_string(root().join(name).join("Cargo.toml")).expect("manifest");
         let mut listed = false;
         let mut above = "";

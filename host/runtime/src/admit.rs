@@ -438,16 +438,7 @@ fn cancel_ports(
     services: &Services<RunSink>,
     shared: Arc<Shared>,
 ) -> Box<dyn Fn(Arc<Control>) -> Ports + Send + Sync> {
-    let profile = Profile {
-        name: profile.name.clone(),
-        manifest: profile.manifest.clone(),
-        digest: profile.digest.clone(),
-        plugin: profile.plugin.clone(),
-        config: profile.config.clone(),
-        secret_settings: profile.secret_settings.clone(),
-        permissions: profile.permissions.clone(),
-        limits: profile.limits.clone(),
-    };
+    let profile = profile.clone();
     let (rights, secrets, redactor) = (services.rights.clone(), services.secrets.clone(), services.redactor.clone());
     let run_id = services.call.run_id.clone();
     Box::new(move |control| {

@@ -12,6 +12,7 @@ use midplane_engine::Plugin;
 use serde_json::Value;
 
 /// A profile that is loaded and ready to be called.
+#[derive(Clone)]
 pub(crate) struct Profile {
     pub(crate) name: ProfileName,
     pub(crate) manifest: Arc<Manifest>,

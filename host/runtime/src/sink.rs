@@ -142,6 +142,17 @@ impl RunSink {
 }
 
 impl State {
+    /// Takes events out of the allowance and gives what is to be written of them, after the audits that waited.
+    fn accept(&mut self, events: Vec<Event>, redactor: &Redactor) -> Vec<Event> {
+        self.left -= events.len() as u64;
+        let mut out = Vec::with_capacity(events.len());
+        self.flush_audits(&mut out);
+        for event in events {
+            self.push(event, redactor, &mut out);
+        }
+        out
+    }
+
     /// Puts one event behind the others, redacted, with what was held before it.
     fn push(&mut self, event: Event, redactor: &Redactor, out: &mut Vec<Event>) {
         let thinking = event.notification_type() == Some("thinking");
@@ -230,13 +241,7 @@ impl ports::Events for RunSink {
             let mut state = self.state();
             let State { order, left, .. } = &mut *state;
             let events = event::check_batch(&raw, Phase::Run, order, &self.limits, *left)?;
-            state.left -= events.len() as u64;
-            let mut out = Vec::with_capacity(events.len());
-            state.flush_audits(&mut out);
-            for event in events {
-                state.push(event, &self.redactor, &mut out);
-            }
-            out
+            state.accept(events, &self.redactor)
         };
         self.write(events).await
     }
@@ -254,13 +259,7 @@ impl Sink for RunSink {
                     format!("a run has at most {} events", self.limits.run_events_max),
                 ));
             }
-            state.left -= events.len() as u64;
-            let mut out = Vec::with_capacity(events.len());
-            state.flush_audits(&mut out);
-            for event in events {
-                state.push(event, &self.redactor, &mut out);
-            }
-            out
+            state.accept(events, &self.redactor)
         };
         self.write(events).await
     }
