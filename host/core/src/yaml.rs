@@ -1,19 +1,11 @@
-//! YAML text into types, with the place of a mistake in front of its message. JSON is a part of YAML.
+//! YAML text: into types, or into a tree in which every node knows its place.
+//!
+//! # Layout
+//! - `typed`: a document straight into a type, the first mistake with its place ([`parse`])
+//! - [`tree`]: a document as positioned nodes, for parsers that report all problems at once and for layered configuration
 
-use serde::de::DeserializeOwned;
+mod typed;
 
-use crate::text::shown;
-use crate::{Error, Result};
+pub mod tree;
 
-/// Reads a document. `origin` is its name in messages, `code` that of the error (`invalid`).
-pub fn parse<T: DeserializeOwned>(text: &str, origin: &str, code: &'static str) -> Result<T> {
-    serde_saphyr::from_str(text).map_err(|error| {
-        let at = error.location().map_or_else(String::new, |at| format!(":{}:{}", at.line(), at.column()));
-        let why = error.without_snippet().to_string();
-        // The place stands in front; the library says it again at the end, and how its own options could be set.
-        let why = why.lines().next().unwrap_or_default();
-        let why = why.split(" at line ").next().unwrap_or(why);
-        let why = why.split(", set ").next().unwrap_or(why);
-        Error::invalid(code, format!("{origin}{at}: {}", shown(why, 300)))
-    })
-}
+pub use typed::parse;

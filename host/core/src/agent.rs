@@ -1,0 +1,1 @@
+//! The contracts of agents: results, events as `agent.*`, structured output, mapping tables of vendors.

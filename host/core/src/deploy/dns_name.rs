@@ -1,0 +1,1 @@
+//! Host names by the rules of DNS and IDNA.

@@ -1,0 +1,1 @@
+//! Values of variables against the types that a manifest declares.

@@ -1,0 +1,1 @@
+//! Ids of deployments, content-addressed ids, idempotency keys.

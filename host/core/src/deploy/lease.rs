@@ -1,0 +1,1 @@
+//! Leases: who may run at once.

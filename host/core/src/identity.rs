@@ -1,0 +1,1 @@
+//! Runtime identity: who runs where, from evidence.

@@ -1,0 +1,1 @@
+//! Layered configuration with the origin of every value.

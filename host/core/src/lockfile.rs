@@ -1,0 +1,1 @@
+//! Lock files of package managers, checked without running anything.

@@ -1,0 +1,1 @@
+//! The rules above one batch: retries, conflicts, one terminal.

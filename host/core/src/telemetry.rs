@@ -1,0 +1,1 @@
+//! Telemetry: settings, allowlists, measures, trace context. Nothing here sends.

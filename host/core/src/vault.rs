@@ -1,0 +1,1 @@
+//! Secrets as configured: stores, references, policies by principal.

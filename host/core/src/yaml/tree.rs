@@ -1,0 +1,1 @@
+//! A YAML document as a tree in which every node knows its place.

@@ -1,0 +1,88 @@
+//! What a case is, and what a check says about it.
+
+use std::fmt;
+
+use serde_json::Value;
+
+/// One case of a file.
+pub struct Case<'a> {
+    /// Its name in the file.
+    pub name: &'a str,
+    /// The whole case, for files whose cases have more than an input and an expectation.
+    pub raw: &'a Value,
+}
+
+impl<'a> Case<'a> {
+    pub fn new(raw: &'a Value) -> Result<Self, String> {
+        let name = raw.get("name").and_then(Value::as_str).ok_or("a case has no name")?;
+        Ok(Self { name, raw })
+    }
+
+    /// What the original was given; `null` when the case has none.
+    pub fn input(&self) -> &'a Value {
+        &self.raw["input"]
+    }
+
+    /// What the original did.
+    pub fn expect(&self) -> &'a Value {
+        &self.raw["expect"]
+    }
+
+    /// Whether whoever made the case marked the original's behaviour as doubtful.
+    pub fn is_doubtful(&self) -> bool {
+        let tags = self.raw["tags"].as_array().into_iter().flatten();
+        tags.filter_map(Value::as_str).any(|tag| matches!(tag, "quirk" | "escape" | "reference_defect"))
+    }
+}
+
+/// Runs one case against this project.
+pub type Check = fn(&Case<'_>) -> Ours;
+
+/// What this project did with a case.
+pub struct Ours {
+    /// In the words of a deviation rule.
+    pub outcome: Outcome,
+    /// Whether that is what the original did, and if not, the difference.
+    pub same: Result<(), String>,
+}
+
+/// Whether an input was taken, or refused with a code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Accepted,
+    Refused(String),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accepted => f.write_str("accepted"),
+            Self::Refused(code) => write!(f, "refused as `{code}`"),
+        }
+    }
+}
+
+impl Ours {
+    /// Taken, as the original did.
+    pub fn accepted() -> Self {
+        Self { outcome: Outcome::Accepted, same: Ok(()) }
+    }
+
+    /// Refused, as the original did.
+    pub fn refused(code: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Refused(code.into()), same: Ok(()) }
+    }
+
+    /// But not as the original did. The first difference stays.
+    pub fn differs(mut self, difference: impl Into<String>) -> Self {
+        if self.same.is_ok() {
+            self.same = Err(difference.into());
+        }
+        self
+    }
+
+    /// And `ours` must be what the original gave.
+    pub fn equal(self, what: &str, ours: &Value, original: &Value) -> Self {
+        if ours == original { self } else { self.differs(format!("{what}: ours {ours}, the original's {original}")) }
+    }
+}

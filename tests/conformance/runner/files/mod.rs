@@ -1,0 +1,31 @@
+//! Which check reads which file. One module per family.
+
+mod agent;
+mod batch;
+mod control;
+mod identity;
+mod layers;
+mod lockfiles;
+mod machines;
+mod manifest;
+mod names;
+mod telemetry;
+
+use crate::case::Check;
+
+/// Every file that is read, with its check.
+pub fn checks() -> Vec<(&'static str, Check)> {
+    let families = [
+        agent::CHECKS,
+        batch::CHECKS,
+        control::CHECKS,
+        identity::CHECKS,
+        layers::CHECKS,
+        lockfiles::CHECKS,
+        machines::CHECKS,
+        manifest::CHECKS,
+        names::CHECKS,
+        telemetry::CHECKS,
+    ];
+    families.concat()
+}
