@@ -37,6 +37,12 @@ pub const NAME_BYTES_MAX: usize = 256;
 /// The codes of leases.
 pub const CODES: &[Code] = &[
     Code {
+        code: "lease-limit",
+        kind: ErrorKind::Limit,
+        meaning: "as many are at it as may be at once",
+        recovery: "wait until one is done, or raise the limit",
+    },
+    Code {
         code: "lease-lost",
         kind: ErrorKind::Conflict,
         meaning: "the lease expired, was released, or was taken anew by its owner under a later fence",
@@ -70,11 +76,11 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// A scope such as (`deploy`, a tenant). Error: `invalid` `lease-name`.
+    /// A scope such as (`deploy`, a tenant). The tenant may be empty, where there is only one. Error: `invalid` `lease-name`.
     pub fn new(resource: impl Into<String>, tenant: impl Into<String>) -> Result<Self> {
         let (resource, tenant) = (resource.into(), tenant.into());
-        check_name("resource", &resource)?;
-        check_name("tenant", &tenant)?;
+        check_name("resource", &resource, 1)?;
+        check_name("tenant", &tenant, 0)?;
         Ok(Self { resource, tenant })
     }
 
@@ -133,6 +139,19 @@ pub enum Decision {
     },
 }
 
+impl Decision {
+    /// The lease with the places taken, or a refusal as the error that a caller is told: `limit` `lease-limit`.
+    pub fn granted(self) -> Result<(Lease, u64)> {
+        match self {
+            Self::Granted { lease, count } => Ok((lease, count)),
+            Self::Refused { count } => {
+                Err(Error::limit("lease-limit", format!("all places are taken, {count} by now"))
+                    .hint("wait until one is done, or raise the limit"))
+            }
+        }
+    }
+}
+
 /// What came of a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Released {
@@ -186,7 +205,7 @@ impl Slots {
     /// Errors: `invalid` `lease-name` or `lease-ttl`; `limit` `leases-full`.
     pub fn acquire(&mut self, request: &Request, now_ms: u64) -> Result<Decision> {
         let Request { owner, limit, ttl_ms } = request;
-        check_name("owner", owner)?;
+        check_name("owner", owner, 1)?;
         let expires_ms = expiry(now_ms, *ttl_ms)?;
         let count = self.count(now_ms);
         let mine = self.live(now_ms).find(|lease| lease.owner == *owner);
@@ -248,11 +267,11 @@ fn expiry(now_ms: u64, ttl_ms: u64) -> Result<u64> {
     Ok(now_ms.saturating_add(ttl_ms))
 }
 
-fn check_name(what: &str, name: &str) -> Result<()> {
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
+fn check_name(what: &str, name: &str, bytes_min: usize) -> Result<()> {
+    if !(bytes_min..=NAME_BYTES_MAX).contains(&name.len()) || name.chars().any(char::is_control) {
         return Err(Error::invalid(
             "lease-name",
-            format!("the {what} of a lease has 1 to {NAME_BYTES_MAX} bytes and no control characters"),
+            format!("the {what} of a lease has {bytes_min} to {NAME_BYTES_MAX} bytes and no control characters"),
         ));
     }
     Ok(())
@@ -336,7 +355,10 @@ mod tests {
         }
         let mut last = Slots::kept(u64::MAX, []);
         assert_eq!(last.acquire(&request("a", 1), 0).expect_err("no fence left").code, "leases-full");
-        assert_eq!(Scope::new("a:b", "").expect_err("no tenant").code, "lease-name");
+        assert_eq!(Scope::new("", "t").expect_err("no resource").code, "lease-name");
+        assert_ne!(Scope::new("a:b", "c"), Scope::new("a", "b:c"));
+        let refused = Slots::default().acquire(&request("a", 0), 0).and_then(Decision::granted).expect_err("no place");
+        assert_eq!((refused.kind, refused.code.as_ref()), (ErrorKind::Limit, "lease-limit"));
     }
 
     #[derive(Debug, Clone)]
