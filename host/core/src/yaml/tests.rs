@@ -57,7 +57,7 @@ fn refusals_know_their_place() {
         ("a: &v 1\nb: &v 2\n", "! 2:4: the anchor `v` is defined twice"),
         ("a: x\u{0}\n", "! 1:5: the character U+0000 cannot stand in YAML"),
         ("a: {b: x?y}\n", "! 1:9: this character cannot stand in text without quotes here: put the text in quotes"),
-        ("a: [\n", "! 2:1: "),
+        ("a: [\n", "! 1:4: "),
         ("a: b: c\n", "! 1:5: "),
     ];
     for (text, expected) in cases {
