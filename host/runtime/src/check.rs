@@ -273,3 +273,63 @@ impl ProjectFiles for Folder {
         self.inside(path).is_some_and(|path| path.exists())
     }
 }
+
+/// What an agent asks to be changed in a manifest, read and merged but not written.
+#[derive(Debug, Clone)]
+pub struct Proposal {
+    /// The manifest that would change.
+    pub manifest: PathBuf,
+    /// In one line.
+    pub summary: String,
+    /// Each change as a line; none where the manifest has it all.
+    pub changes: Vec<String>,
+    /// What the agent wrote beside it.
+    pub notes: Vec<String>,
+    before: String,
+    after: String,
+}
+
+/// Reads the requests of a project and merges them into its manifest. Errors: `invalid` with the first problem of either
+/// file, and when both do not fit each other.
+pub fn proposal(folder: &Path) -> Result<Proposal> {
+    let path = join(folder, MANIFEST);
+    let before = read_text(&path, "manifest-not-found").map_err(|problem| vec![problem])?;
+    let asked = join(folder, REQUESTS);
+    let text = read_text(&asked, "requests-not-found").map_err(|problem| vec![problem])?;
+    let requests = requests::parse(&text, &asked.display().to_string(), Mode::Strict)?;
+    let merged = requests::apply(&requests, &before, &path.display().to_string())?;
+    Ok(Proposal {
+        manifest: path,
+        summary: requests.summary(),
+        changes: merged.changes,
+        notes: requests.notes,
+        before,
+        after: merged.text,
+    })
+}
+
+impl Proposal {
+    /// Writes the manifest, in one step. Errors: `conflict` code `manifest-changed` when it is not the one that was read.
+    pub fn apply(&self) -> Result<()> {
+        if self.changes.is_empty() {
+            return Ok(());
+        }
+        let shown = self.manifest.display();
+        let now = read_text(&self.manifest, "manifest-not-found").map_err(|problem| vec![problem])?;
+        if now != self.before {
+            let error = Error::conflict("manifest-changed", format!("`{shown}` was changed in the meantime"));
+            return Err(error.hint("look at the changes again"));
+        }
+        let failed = |error: std::io::Error| Error::unavailable("disk", format!("`{shown}` cannot be written: {error}"));
+        // A manifest that is a link stays one: what it leads to is replaced.
+        let target = std::fs::canonicalize(&self.manifest).map_err(failed)?;
+        let folder = target.parent().unwrap_or(Path::new("."));
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+        std::io::Write::write_all(&mut file, self.after.as_bytes()).map_err(failed)?;
+        let permissions = std::fs::metadata(&target).map_err(failed)?.permissions();
+        file.as_file().set_permissions(permissions).map_err(failed)?;
+        file.as_file().sync_all().map_err(failed)?;
+        file.persist(&target).map_err(|error| failed(error.error))?;
+        Ok(())
+    }
+}
