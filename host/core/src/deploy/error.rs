@@ -213,8 +213,8 @@ classes! {
     ["DeploymentNotFoundError" "DeploymentError" "RuntmError"], Some("DEPLOYMENT_NOT_FOUND"), NotFound "deployment-not-found", false, ["id"],
         "No deployment has this id, or it is another tenant's.",
         "Check the id: `dep_` and 12 digits of `0-9a-f`. It is not the name of the application.";
-    ["DeploymentStateError" "DeploymentError" "RuntmError"], Some("INVALID_STATE_TRANSITION"), Conflict "invalid-state-transition", false, ["from" "to"],
-        "The state of the deployment, session or sandbox does not allow this step; it may have changed since it was read.",
+    ["DeploymentStateError" "DeploymentError" "RuntmError"], Some("INVALID_STATE_TRANSITION"), Conflict "deployment-transition", false, ["from" "to"],
+        "A deployment in this state never goes to that state.",
         "Read the state again and decide anew. A destroyed one stays destroyed: start another.";
     ["BuildError" "DeploymentError" "RuntmError"], Some("BUILD_FAILED"), Invalid "build-failed", false, [],
         "The project was packed, and its build ended with an error.",
@@ -387,7 +387,7 @@ impl DeployError {
                 Some(format!("set the settings and secrets that `{}` needs", shown(provider, 80)))
             }
             Self::Other { hint, .. } => hint.clone().filter(|hint| !hint.is_empty()),
-            _ => Some(self.class().code.recovery.to_owned()),
+            _ => Some(as_hint(self.class().code.recovery)),
         }
     }
 
@@ -485,6 +485,12 @@ impl std::fmt::Display for DeployError {
 }
 
 impl std::error::Error for DeployError {}
+
+/// A recovery, which is a sentence, in the form of hints: lower case, no final period.
+fn as_hint(sentence: &str) -> String {
+    let mut chars = sentence.trim_end_matches('.').chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+}
 
 /// A word of someone else's in the form of a code: lower case, `-` for what is no letter or digit, at most 64 bytes.
 fn kebab(word: &str) -> String {

@@ -52,8 +52,6 @@ limits! {
     deploy_ms_max = 300_000;
     /// deployments that one tenant may start in an hour
     deployments_per_hour_max = 10;
-    /// milliseconds that a lease on a slot for a deployment lasts without a heartbeat
-    lease_ms = 6 * HOUR_MS;
 }
 
 impl DeployLimits {
