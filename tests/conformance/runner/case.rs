@@ -31,6 +31,10 @@ impl<'a> Case<'a> {
     /// Whether whoever made the case marked the original's behaviour as doubtful.
     pub fn is_doubtful(&self) -> bool {
         let tags = self.raw["tags"].as_array().into_iter().flatten();
+        // Files of one package say it in a field that holds the reason.
+        if self.raw.get("reference_defect").is_some() {
+            return true;
+        }
         tags.filter_map(Value::as_str).any(|tag| matches!(tag, "quirk" | "escape" | "reference_defect"))
     }
 }
