@@ -116,7 +116,7 @@ pub(crate) fn is_blank(text: &str) -> bool {
     trim(text).is_empty()
 }
 
-fn trim(text: &str) -> &str {
+pub(crate) fn trim(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c))
 }
 

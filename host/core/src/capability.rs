@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::agent::is_blank;
 use crate::Error;
+use crate::agent::is_blank;
 use crate::task::{AttachmentKind, Issue, Task};
 
 /// Features that the contract knows, with what each is for.
@@ -69,7 +69,11 @@ pub fn issues(task: &Task, declared: &CapabilitySet) -> Vec<Issue> {
     }
     need(task.workspace.is_some(), "working_directory", "workspace");
     // A conversation with a transcript is the original's `resume_from`, which it reports by that name.
-    need(task.session_id.is_some(), "session_resume", if task.transcript.is_some() { "transcript" } else { "session_id" });
+    need(
+        task.session_id.is_some(),
+        "session_resume",
+        if task.transcript.is_some() { "transcript" } else { "session_id" },
+    );
     if task.output_schema.is_some() {
         need(true, "structured_output", "output_schema");
     } else if let Some(alias) = task.schema_alias() {

@@ -318,7 +318,7 @@ impl Task {
     pub fn with_aliases(mut self) -> Self {
         let word = |name: &str| {
             let text = self.metadata.get(name)?.as_str()?;
-            (!is_blank(text)).then(|| text.trim().to_owned())
+            (!is_blank(text)).then(|| crate::agent::trim(text).to_owned())
         };
         let (model, effort) = (word("model"), word("reasoning_effort"));
         self.model = self.model.or(model);

@@ -112,7 +112,9 @@ mod tests {
         ] {
             assert_eq!(utc(text).as_deref(), Ok(wanted), "{text}");
         }
-        for text in ["2030-01-01T00:00:00", "2030-01-01", "soon", "", "2030-13-01T00:00:00Z", "0001-01-01T00:00:00+01:00"] {
+        for text in
+            ["2030-01-01T00:00:00", "2030-01-01", "soon", "", "2030-13-01T00:00:00Z", "0001-01-01T00:00:00+01:00"]
+        {
             assert_eq!(utc(text).expect_err(text), "deadline-form");
         }
     }

@@ -200,6 +200,8 @@ mod tests {
         .collect();
         let shown = serde_json::to_string_pretty(&events).expect("json");
         assert!(!shown.contains("\"secret\""));
-        insta::assert_snapshot!(shown.replace(&"o".repeat(1000), "<1000 o>").replace(&"😀".repeat(1000), "<1000 faces>"));
+        insta::assert_snapshot!(
+            shown.replace(&"o".repeat(1000), "<1000 o>").replace(&"😀".repeat(1000), "<1000 faces>")
+        );
     }
 }

@@ -167,11 +167,17 @@ mod tests {
             (AssistantText, json!({"text": "hi"})),
             (Notification, json!({"type": "thinking", "text": "secret thoughts"})),
             (ToolRequest, json!({"id": "1", "name": "shell", "arguments": {"command": "ls"}, "by": "host"})),
-            (ToolResponse, json!({"id": "1", "name": "shell", "status": "ok", "preview": "é", "size_bytes": 2, "by": "host"})),
+            (
+                ToolResponse,
+                json!({"id": "1", "name": "shell", "status": "ok", "preview": "é", "size_bytes": 2, "by": "host"}),
+            ),
             (StreamError, json!({"code": "overloaded", "message": "busy", "retryable": true})),
             (Notification, json!({"type": "vendor", "vendor": {"token": "x"}, "turn_index": 2})),
             (Notification, json!({"type": "usage", "input_tokens": 3})),
-            (RuntimeTerminal, json!({"finish_reason": "done", "output": "hi", "usage": {"cost_usd": 0.5}, "rounds": 1})),
+            (
+                RuntimeTerminal,
+                json!({"finish_reason": "done", "output": "hi", "usage": {"cost_usd": 0.5}, "rounds": 1}),
+            ),
         ]);
         insta::assert_snapshot!(serde_json::to_string_pretty(&events).expect("json"));
     }

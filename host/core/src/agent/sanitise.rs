@@ -98,7 +98,8 @@ fn value(of: Value, depth: usize, found: &mut bool) -> Value {
 
 fn map(fields: Map<String, Value>, depth: usize, found: &mut bool) -> Map<String, Value> {
     // `{"name": "API_KEY", "value": "x"}` is a variable or a header.
-    let named = ["name", "key"].iter().any(|part| fields.get(*part).and_then(Value::as_str).is_some_and(is_sensitive_key));
+    let named =
+        ["name", "key"].iter().any(|part| fields.get(*part).and_then(Value::as_str).is_some_and(is_sensitive_key));
     let hidden = |key: &str| named && key == "value";
     let mut shown = Map::new();
     for (key, of) in fields {

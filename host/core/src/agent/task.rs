@@ -60,9 +60,7 @@ pub fn from_json(value: &Value, origin: &str) -> Result<Task, Vec<Problem>> {
 #[must_use]
 pub fn to_json(task: &Task) -> Value {
     let resumed = task.transcript.as_ref();
-    let server = |server: &McpServer| {
-        json!({ "name": server.name, "command": server.command, "args": server.args, "env": server.env })
-    };
+    let server = |server: &McpServer| json!({ "name": server.name, "command": server.command, "args": server.args, "env": server.env });
     let permissions = &task.permissions;
     json!({
         "goal": task.goal,
@@ -214,7 +212,6 @@ fn normal_path(path: &str) -> String {
     if normal.is_empty() { ".".to_owned() } else { normal }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,7 +258,8 @@ mod tests {
 
     #[test]
     fn paths_are_normal() {
-        for (path, normal) in [("", "."), ("./", "."), ("/", "/"), ("//a", "//a"), ("///a", "/a"), ("a/../b", "a/../b")] {
+        for (path, normal) in [("", "."), ("./", "."), ("/", "/"), ("//a", "//a"), ("///a", "/a"), ("a/../b", "a/../b")]
+        {
             assert_eq!(normal_path(path), normal, "{path}");
         }
     }

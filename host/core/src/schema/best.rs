@@ -86,7 +86,7 @@ fn key(error: &ValidationError<'_>, document: &Value, depth: usize) -> Key {
     Key { path, strong: !weak, other_type: !matches_type(error, document) }
 }
 
-/// The place of a problem. Where a list has too many items it is the list, not the first that is too many.
+/// The place of a problem. Where a part is there that must not be, it is the whole that holds the part.
 fn path(error: &ValidationError<'_>) -> Vec<Step> {
     let mut path: Vec<Step> = error
         .instance_path()
@@ -96,10 +96,18 @@ fn path(error: &ValidationError<'_>) -> Vec<Step> {
             LocationSegment::Property(name) => Step::Name(name.into_owned()),
         })
         .collect();
-    if matches!(error.kind(), ValidationErrorKind::FalseSchema) && error.schema_path().as_str().ends_with("/items") {
+    if matches!(error.kind(), ValidationErrorKind::FalseSchema) && is_of_part(error.schema_path().as_str()) {
         path.pop();
     }
     path
+}
+
+/// Whether the schema at a place in a schema is one for parts of the value.
+fn is_of_part(place: &str) -> bool {
+    let mut back = place.rsplit('/');
+    let (last, before) = (back.next().unwrap_or_default(), back.next().unwrap_or_default());
+    matches!(before, "properties" | "patternProperties" | "prefixItems" | "items")
+        || matches!(last, "items" | "additionalItems")
 }
 
 /// Whether the schema that found the problem names the type that the value has.

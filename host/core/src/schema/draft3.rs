@@ -115,13 +115,25 @@ fn translate(schema: &Value, depth: usize) -> Result<Value> {
                 }
                 new.insert(name.clone(), Value::Object(all));
             }
+            // Schemas to refer to. What is none is no schema in draft 4 either, and nothing of draft 3.
+            "definitions" | "$defs" if value.is_object() => {
+                let mut kept = value.clone();
+                if let Some(fields) = kept.as_object_mut() {
+                    fields.retain(|_, of| of.is_object());
+                }
+                new.insert(name.clone(), translate_map(&kept, &inner)?);
+            }
+            // An empty list says nothing of any item, and is none in draft 4.
+            "items" if *value == json!([]) => {}
             "items" if value.is_array() => {
                 new.insert(name.clone(), Value::Array(each(value)?));
             }
             "items" | "additionalItems" | "additionalProperties" => {
                 new.insert(name.clone(), inner(value)?);
             }
-            "maxLength" if value.as_i64().is_some_and(|length| length < 0) => all_of.push(json!({"not": {"type": "string"}})),
+            "maxLength" if value.as_i64().is_some_and(|length| length < 0) => {
+                all_of.push(json!({"not": {"type": "string"}}))
+            }
             // Words that only later drafts have mean nothing here.
             "allOf" | "anyOf" | "oneOf" | "not" | "multipleOf" | "minProperties" | "maxProperties" => {}
             _ => {
@@ -139,8 +151,13 @@ fn translate(schema: &Value, depth: usize) -> Result<Value> {
 fn kinds(value: &Value, inner: &impl Fn(&Value) -> Result<Value>) -> Result<Option<Value>> {
     let one = std::slice::from_ref(value);
     let kinds = value.as_array().map_or(one, Vec::as_slice);
-    if kinds.iter().any(|kind| kind == "any") {
+    // A word that is not known is any type, as the draft says.
+    let known = ["string", "number", "integer", "boolean", "object", "array", "null"];
+    if kinds.iter().any(|kind| kind.as_str().is_some_and(|word| !known.contains(&word))) {
         return Ok(None);
+    }
+    if kinds.is_empty() {
+        return Ok(Some(json!({"not": {}})));
     }
     let any_of: Vec<Value> = kinds
         .iter()
@@ -171,9 +188,8 @@ mod tests {
             schema["$schema"] = json!(format!("{DIALECT}#"));
             schema
         };
-        let fits = |schema: Value, value: Value| {
-            Schema::new(&with(schema)).expect("a schema").mismatch(&value).is_none()
-        };
+        let fits =
+            |schema: Value, value: Value| Schema::new(&with(schema)).expect("a schema").mismatch(&value).is_none();
         let person = json!({"properties": {"name": {"type": "string", "required": true}, "age": {"divisibleBy": 2}}});
         assert!(fits(person.clone(), json!({"name": "a", "age": 4})));
         assert!(!fits(person.clone(), json!({"age": 4})) && !fits(person, json!({"name": "a", "age": 3})));
@@ -182,7 +198,12 @@ mod tests {
         assert!(fits(json!({"type": "any"}), json!(null)) && !fits(json!({"disallow": ["any"]}), json!(1)));
         assert!(!fits(json!({"extends": [{"type": "string"}, {"minLength": 2}]}), json!("a")));
         assert!(!fits(json!({"dependencies": {"a": "b", "c": []}}), json!({"a": 1})));
-        for bad in [json!({"required": ["a"]}), json!({"properties": []}), json!({"exclusiveMinimum": true}), json!({"enum": []})] {
+        for bad in [
+            json!({"required": ["a"]}),
+            json!({"properties": []}),
+            json!({"exclusiveMinimum": true}),
+            json!({"enum": []}),
+        ] {
             assert_eq!(check(&with(bad.clone())).expect_err("refused").code, "output-schema", "{bad}");
         }
     }

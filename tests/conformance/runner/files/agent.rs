@@ -75,9 +75,9 @@ fn gating(case: &Case<'_>) -> Ours {
     let issues = capability::issues(&task, &declared);
     let fields: Vec<String> = issues.iter().map(|issue| task::gate_field(&issue.field).to_owned()).collect();
     let error = capability::refusal(input["kind"].as_str().unwrap_or_default(), &issues);
-    let told = error.as_ref().map(|error| {
-        json!({ "type": errors::original(error), "kind": input["kind"], "field": fields.first() })
-    });
+    let told = error
+        .as_ref()
+        .map(|error| json!({ "type": errors::original(error), "kind": input["kind"], "field": fields.first() }));
     let ours = match &error {
         None => Ours::accepted(),
         Some(error) => Ours::refused(error.code.to_string()),
@@ -96,8 +96,7 @@ fn builders(case: &Case<'_>) -> Ours {
     };
     let extra = input["extra"].as_object().cloned().unwrap_or_default();
     let draft = draft.summary(input["summary"].as_str().unwrap_or_default()).extra(extra);
-    let AgentEvent { name, summary, attributes, found_credential, .. } =
-        draft.at(0, limits.event_bytes_max);
+    let AgentEvent { name, summary, attributes, found_credential, .. } = draft.at(0, limits.event_bytes_max);
     let event = json!({ "name": name, "summary": summary, "attributes": attributes });
     hidden_or_not(found_credential).equal("the event", &numbers(&event), &numbers(&case.expect()["event"]))
 }
@@ -105,8 +104,7 @@ fn builders(case: &Case<'_>) -> Ours {
 fn draft(input: &Value) -> Result<Draft, Vec<Problem>> {
     let task = task::from_json(&input["task"], "task")?;
     let text = |name: &str| input[name].as_str().unwrap_or_default();
-    let about =
-        About { task_id: task.task_id.clone().unwrap_or_default(), runtime_kind: text("kind").to_owned() };
+    let about = About { task_id: task.task_id.clone().unwrap_or_default(), runtime_kind: text("kind").to_owned() };
     let none = Map::new();
     Ok(match text("builder") {
         "task_started" => event::started(&about, &task),
