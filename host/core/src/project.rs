@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //! - [`manifest`]: what is deployed, and what it needs
-//! - [`requests`]: what an agent proposes to change in the manifest; [`apply`] merges it after approval
+//! - [`requests`]: what an agent proposes to change in the manifest; `apply` merges it into the text of one
 //! - [`discovery`]: what an app says about itself
 //! - [`schema`]: the three as JSON Schemas
 //! - `table`: how a file is described, and the one reader that goes by the description; `names`: rules of names in it
@@ -14,11 +14,11 @@
 //! # What it never does
 //! It reads no file and resolves no name: a text comes in, a value or all its problems go out.
 
-pub mod apply;
 pub mod discovery;
 pub mod manifest;
 pub mod requests;
 
+mod apply;
 mod lax;
 mod moment;
 mod names;
@@ -29,7 +29,7 @@ mod value;
 use crate::ErrorKind::{Conflict, Invalid};
 use crate::codes::Code;
 
-pub use schema::schema;
+pub use schema::{SCHEMAS, schema};
 
 /// How much is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -75,6 +75,13 @@ pub fn original_type(code: &str) -> Option<&'static str> {
         _ => "value_error",
     })
 }
+
+/// The order of keys in what is written, for all three files.
+const KEY_ORDER: &[&str] = &[
+    "name", "template", "runtime", "health_path", "port", "tier", "env_schema", "requested", "notes", "features", "env_vars",
+    "egress_allowlist", "connections", "summary", "capabilities", "use_cases", "tags", "api", "generated", "mode", "egress",
+    "policy", "volumes", "path", "size_gb", "type", "required", "secret", "description", "default", "reason", "database", "auth",
+];
 
 macro_rules! codes {
     ($($kind:ident $code:literal: $meaning:literal, $recovery:literal;)*) => {

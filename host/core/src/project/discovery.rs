@@ -93,7 +93,7 @@ impl Discovery {
                 drop_nulls(part);
             }
         }
-        crate::yaml::write::to_text(&value)
+        crate::yaml::write::to_text(&value, super::KEY_ORDER)
     }
 }
 

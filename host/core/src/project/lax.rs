@@ -162,31 +162,25 @@ pub(super) fn moment(value: &Val, mode: Mode) -> Result<Moment, Wrong> {
             match Moment::from_text(&text) {
                 Some(moment) if moment.is_year_zero() => Err(out_of_range()),
                 Some(moment) => Ok(moment),
-                None => match seconds(&text) {
-                    Some((seconds, micros)) => Moment::from_unix(seconds, micros).ok_or_else(out_of_range),
-                    None => Err(unread()),
-                },
+                None => from_seconds(&text).ok_or_else(unread)?.ok_or_else(out_of_range),
             }
         }
         Val::Int(number) if mode == Mode::Compat => {
-            i64::try_from(number).ok().and_then(|number| Moment::from_unix(number, 0)).ok_or_else(out_of_range)
+            i64::try_from(number).ok().and_then(Moment::from_unix).ok_or_else(out_of_range)
         }
         Val::Float(number) if mode == Mode::Compat => Moment::from_unix_float(*number).ok_or_else(out_of_range),
         _ => Err(mismatch("not-a-moment", "a date and time", value).hint("write it as `2025-01-31T10:30:00Z`")),
     }
 }
 
-/// Seconds since 1970 in text, and microseconds of a fraction.
-fn seconds(text: &str) -> Option<(i64, i64)> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let seconds: i64 = whole.parse().ok()?;
-    if text.ends_with('.') || !fraction.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
+/// Seconds since 1970 in text: a whole number or one with a point. The outer none is text that is neither; the inner, a
+/// moment that the calendar does not have, which the original reports for whole numbers only.
+fn from_seconds(text: &str) -> Option<Option<Moment>> {
+    if let Ok(seconds) = text.parse::<i64>() {
+        return Some(Moment::from_unix(seconds));
     }
-    let digits = format!("{fraction:0<7}");
-    let tenths: i64 = digits.get(..7)?.parse().ok()?;
-    let micros = (tenths + 5) / 10;
-    Some((seconds, if whole.starts_with('-') { -micros } else { micros }))
+    let number: f64 = if text.contains('.') { text.parse().ok()? } else { return None };
+    Moment::from_unix_float(number).map(Some)
 }
 
 fn mismatch(code: &'static str, wanted: &str, value: &Val) -> Wrong {

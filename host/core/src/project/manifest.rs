@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
 use super::lax::one_of;
-use super::table::{Default as Absent, Field, Finding, Model, Reader, Shape, TEXT, nothing_between};
+use super::table::{Default as Absent, Field, Finding, Model, Reader, Shape, TEXT, Wrong, nothing_between};
 use super::value::{Item, Val, read};
 use super::{Mode, names};
+use crate::deploy::env_value::{Declared, EnvType};
+use crate::deploy::tier::MachineTier;
 use crate::problem::Problem;
 use crate::text::{near, shown};
 
@@ -17,7 +19,7 @@ pub const TEMPLATES: [&str; 4] = ["backend-service", "docker", "static-site", "w
 /// The runtimes of every template but `docker`.
 pub const RUNTIMES: [&str; 3] = ["fullstack", "node", "python"];
 /// The sizes of machines, by name.
-pub const TIERS: [&str; 3] = ["performance", "pro", "starter"];
+const TIERS: [&str; 3] = ["performance", "pro", "starter"];
 
 /// A manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,8 +35,8 @@ pub struct Manifest {
     pub health_path: String,
     /// The port on which it listens.
     pub port: u16,
-    /// The size of its machine: one of [`TIERS`].
-    pub tier: String,
+    /// The size of its machine.
+    pub tier: MachineTier,
     /// The environment variables that it reads.
     pub env_schema: Vec<EnvVar>,
     /// Named groups of these variables.
@@ -47,20 +49,6 @@ pub struct Manifest {
     pub volumes: Vec<VolumeMount>,
 }
 
-/// What the text of an environment variable must be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EnvVarType {
-    /// Any text.
-    String,
-    /// A URL with a scheme.
-    Url,
-    /// A decimal number.
-    Number,
-    /// `true` or `false`.
-    Boolean,
-}
-
 /// An environment variable that the app reads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,7 +57,7 @@ pub struct EnvVar {
     pub name: String,
     /// What its text must be.
     #[serde(rename = "type")]
-    pub kind: EnvVarType,
+    pub kind: EnvType,
     /// Whether the app cannot start without it.
     pub required: bool,
     /// Whether its value is kept out of logs. A secret has no default.
@@ -202,6 +190,18 @@ impl Manifest {
         self.connections.iter().find(|connection| connection.name == name).map_or(&[], |found| &found.env_vars)
     }
 
+    /// Its variables as what values are checked against.
+    pub fn declared(&self) -> impl Iterator<Item = Declared<'_>> {
+        self.env_schema.iter().map(|var| Declared {
+            name: &var.name,
+            kind: var.kind,
+            required: var.required,
+            secret: var.secret,
+            description: var.description.as_deref(),
+            default: var.default.as_deref(),
+        })
+    }
+
     /// Its short form: what is absent, empty or switched off is left out; name, template, health path, port and tier are
     /// always there.
     #[must_use]
@@ -240,7 +240,7 @@ impl Manifest {
     /// [`Self::to_value`] as YAML, which reads as an equal manifest in the mode in which this one was read.
     #[must_use]
     pub fn to_yaml(&self) -> String {
-        crate::yaml::write::to_text(&self.to_value())
+        crate::yaml::write::to_text(&self.to_value(), super::KEY_ORDER)
     }
 }
 
@@ -257,20 +257,7 @@ pub(super) fn compact(value: Json) -> Json {
     }
 }
 
-/// Whether a text is a value of a type.
-fn fits(text: &str, kind: &str) -> bool {
-    match kind {
-        "url" => url::Url::parse(text).is_ok(),
-        "number" => {
-            let plain = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E'));
-            plain && text.parse::<f64>().is_ok_and(f64::is_finite)
-        }
-        "boolean" => matches!(text, "true" | "false"),
-        _ => true,
-    }
-}
-
-fn word(code: &'static str, of: &[&str], text: &str) -> Result<String, super::table::Wrong> {
+fn word(code: &'static str, of: &[&str], text: &str) -> Result<String, Wrong> {
     if of.contains(&text) {
         return Ok(text.to_owned());
     }
@@ -306,12 +293,16 @@ fn between_env_var(fields: &Map<String, Json>, mode: Mode) -> Vec<Finding> {
                 .hint("remove `default`, and set the value outside the file"),
         ];
     }
-    let kind = fields.get("type").and_then(Json::as_str).unwrap_or("string");
-    if mode == Mode::Strict && !fits(default, kind) {
-        let why = format!("the default `{}` of `{name}` is no {kind}", shown(default, 60));
-        return vec![Finding::new("default", "env-default-type", why)];
+    // A type that is wrong itself was reported.
+    let kind = fields.get("type").and_then(|kind| EnvType::deserialize(kind).ok()).unwrap_or_default();
+    match kind.read(default) {
+        Err(why) if mode == Mode::Strict => {
+            let text = format!("the default of `{name}` is no {kind}: {}", why.message);
+            let finding = Finding::new("default", "env-default-type", text);
+            vec![Finding { wrong: Wrong { hint: why.hint, ..finding.wrong }, ..finding }]
+        }
+        _ => Vec::new(),
     }
-    Vec::new()
 }
 
 fn between_connection(fields: &Map<String, Json>, mode: Mode) -> Vec<Finding> {
@@ -436,10 +427,7 @@ pub(super) use text;
 pub(super) const ENV_TYPES: Shape = Shape::Choice(&["string", "url", "number", "boolean"]);
 pub(super) const ENV_NAME: Shape = text!(names::env, "^[A-Za-z][A-Za-z0-9_]{0,127}$");
 pub(super) const EGRESS_HOSTS: Shape = Shape::List { item: &EGRESS_HOST, least: 0 };
-const EGRESS_HOST: Shape = text!(
-    names::egress,
-    r"^(\*\.)?([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$"
-);
+const EGRESS_HOST: Shape = text!(names::egress, r"^(\*\.)?[^*\s/:]+$");
 
 pub(super) const fn field(name: &'static str, about: &'static str, shape: Shape, default: Absent) -> Field {
     Field { name, about, shape, default, nullable: false }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// From this number on, what counts from 1970 is milliseconds: pydantic's rule.
-const SECONDS_MAX: i64 = 20_000_000_000;
+const SECONDS_MAX: u64 = 20_000_000_000;
 
 /// A date of the Gregorian calendar, with or without a time, with or without an offset from UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub(super) struct Moment {
 impl Moment {
     /// The form of a YAML 1.1 timestamp: parts may be short, the time may stand after spaces. None if there is no such
     /// date.
-    pub fn from_yaml(text: &str) -> Option<Self> {
+    pub(super) fn from_yaml(text: &str) -> Option<Self> {
         let date_end = text.find(['T', 't', ' ', '\t']).unwrap_or(text.len());
         let mut date = text[..date_end].splitn(3, '-').map(|part| part.parse::<u32>().ok());
         let date = real_date(date.next()??, date.next()??, date.next()??).filter(|date| date.0 >= 1)?;
@@ -43,7 +43,7 @@ impl Moment {
 
     /// A date `2025-01-31`, or one with a time after `T`, `t`, a space or `_`: `10:30`, seconds and a fraction of up to
     /// nine digits if wanted, then nothing, `Z`, or an offset.
-    pub fn from_text(text: &str) -> Option<Self> {
+    pub(super) fn from_text(text: &str) -> Option<Self> {
         let two = |at: usize, text: &str| -> Option<u32> {
             let part = text.get(at..at + 2)?;
             if part.bytes().all(|b| b.is_ascii_digit()) { part.parse().ok() } else { None }
@@ -88,37 +88,61 @@ impl Moment {
     }
 
     /// Seconds since 1970, or milliseconds where the number is too large to be seconds.
-    pub fn from_unix(number: i64, micros: i64) -> Option<Self> {
-        let total = if number.unsigned_abs() > SECONDS_MAX.unsigned_abs() {
-            i128::from(number) * 1000 + i128::from(micros) / 1000
-        } else {
-            i128::from(number) * 1_000_000 + i128::from(micros)
-        };
+    pub(super) fn from_unix(number: i64) -> Option<Self> {
+        let unit = if number.unsigned_abs() > SECONDS_MAX { 1000 } else { 1_000_000 };
+        Self::from_micros(i128::from(number) * unit)
+    }
+
+    /// [`Self::from_unix`] of a double, rounded to microseconds.
+    #[expect(clippy::cast_possible_truncation, reason = "the bound keeps it in range")]
+    pub(super) fn from_unix_float(number: f64) -> Option<Self> {
+        if !number.is_finite() || number.abs() > 1e18 {
+            return None;
+        }
+        let whole = number.trunc() as i64;
+        let unit = if whole.unsigned_abs() > SECONDS_MAX { 1000 } else { 1_000_000 };
+        let part = (number.fract() * f64::from(unit)).round() as i64;
+        Self::from_micros(i128::from(whole) * i128::from(unit) + i128::from(part))
+    }
+
+    fn from_micros(total: i128) -> Option<Self> {
         let (days, micros) = (total.div_euclid(86_400_000_000), total.rem_euclid(86_400_000_000));
         let date = civil(i64::try_from(days).ok()?)?;
-        let micros = u64::try_from(micros).ok()?;
         let seconds = u32::try_from(micros / 1_000_000).ok()?;
         let micros = u32::try_from(micros % 1_000_000).ok()?;
         Some(Self { date, time: Some((seconds, micros)), offset_minutes: Some(0) })
     }
 
-    /// [`Self::from_unix`] of a double, rounded to microseconds.
-    #[expect(clippy::cast_possible_truncation, reason = "what is out of range is out of range afterwards")]
-    pub fn from_unix_float(number: f64) -> Option<Self> {
-        if !number.is_finite() {
-            return None;
+    /// As Python shows it where it is a key.
+    pub(super) fn as_python(&self) -> String {
+        let (year, month, day) = self.date;
+        let Some((seconds, micros)) = self.time else { return format!("datetime.date({year}, {month}, {day})") };
+        let mut out = format!("datetime.datetime({year}, {month}, {day}, {}, {}", seconds / 3600, seconds / 60 % 60);
+        if seconds % 60 != 0 || micros != 0 {
+            out += &format!(", {}", seconds % 60);
         }
-        let whole = number.trunc();
-        Self::from_unix(whole as i64, ((number - whole) * 1e6).round() as i64)
+        if micros != 0 {
+            out += &format!(", {micros}");
+        }
+        match self.offset_minutes {
+            None => {}
+            Some(0) => out += ", tzinfo=datetime.timezone.utc",
+            Some(minutes) => {
+                let (days, seconds) = (minutes.div_euclid(1440), minutes.rem_euclid(1440) * 60);
+                let days = if days == 0 { String::new() } else { format!("days={days}, ") };
+                out += &format!(", tzinfo=datetime.timezone(datetime.timedelta({days}seconds={seconds}))");
+            }
+        }
+        out + ")"
     }
 
     /// A date as the moment at which it begins.
-    pub fn with_time(self) -> Self {
+    pub(super) fn with_time(self) -> Self {
         Self { time: self.time.or(Some((0, 0))), ..self }
     }
 
     /// Whether the year is 0, which the original's calendar does not have.
-    pub fn is_year_zero(&self) -> bool {
+    pub(super) fn is_year_zero(&self) -> bool {
         self.date.0 == 0
     }
 }

@@ -7,6 +7,7 @@ use regex::Regex;
 
 use super::Mode;
 use super::table::Wrong;
+use crate::deploy::dns_name::Pattern;
 use crate::permission::FolderPath;
 use crate::text::shown;
 
@@ -145,7 +146,7 @@ pub(super) fn mount(text: &str, mode: Mode) -> Result<String, Wrong> {
         return Err(wrong("is the root of the machine"));
     }
     if mode == Mode::Strict {
-        let path = FolderPath::parse(text).map_err(wrong)?;
+        let path = FolderPath::parse(text).map_err(|why| wrong(&format!("is no mount path: {why}")))?;
         if path.as_str() != text {
             return Err(wrong("is not in its simplest form").hint(format!("write `{path}`")));
         }
@@ -162,14 +163,10 @@ pub(super) fn mount(text: &str, mode: Mode) -> Result<String, Wrong> {
 
 /// A host name, or `*.` and a domain for all names below it.
 pub(super) fn egress(text: &str, mode: Mode) -> Result<String, Wrong> {
-    let label = |label: &str| {
-        let inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
-        (1..=63).contains(&label.len()) && label.bytes().all(inner) && !label.starts_with('-') && !label.ends_with('-')
-    };
-    let host = text.strip_prefix("*.").unwrap_or(text);
-    if mode == Mode::Compat || (host.len() <= 253 && host.split('.').all(label)) {
-        return Ok(text.to_owned());
+    match Pattern::parse(text) {
+        Err(error) if mode == Mode::Strict => {
+            Err(Wrong { code: "egress-host", message: error.message, hint: error.hint })
+        }
+        _ => Ok(text.to_owned()),
     }
-    let wrong = Wrong::new("egress-host", format!("`{}` is no host name", shown(text, 80)));
-    Err(wrong.hint("write `api.example.com`, or `*.example.com` for all names below; no scheme, port or path"))
 }

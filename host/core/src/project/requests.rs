@@ -1,18 +1,19 @@
 //! `runtm.requests.yaml`: what an agent proposes to change in the manifest.
 //!
-//! Rules: runtm-shared 0.2.4, `RequestsFile` and its parts. A proposal changes nothing by itself; [`super::apply`] merges
+//! Rules: runtm-shared 0.2.4, `RequestsFile` and its parts. A proposal changes nothing by itself; [`apply()`] merges
 //! it once a person approved it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
-use super::manifest::{
-    EGRESS_HOSTS, ENV_NAME, ENV_TYPES, EnvVar, EnvVarType, compact, field, optional, repeated, text, typed,
-};
+use super::manifest::{EGRESS_HOSTS, ENV_NAME, ENV_TYPES, EnvVar, compact, field, optional, repeated, text, typed};
 use super::table::{Default as Absent, Finding, Model, Reader, Shape, TEXT, TEXTS, nothing_between};
 use super::value::{Val, read};
 use super::{Mode, names};
+use crate::deploy::env_value::EnvType;
 use crate::problem::Problem;
+
+pub use super::apply::{Merged, apply};
 
 /// A requests file.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -66,7 +67,7 @@ pub struct RequestedEnvVar {
     pub name: String,
     /// What its text must be.
     #[serde(rename = "type")]
-    pub kind: EnvVarType,
+    pub kind: EnvType,
     /// Whether the app cannot start without it.
     pub required: bool,
     /// Whether its value is kept out of logs.
@@ -192,7 +193,7 @@ impl Requests {
     /// [`Self::to_value`] as YAML.
     #[must_use]
     pub fn to_yaml(&self) -> String {
-        crate::yaml::write::to_text(&self.to_value())
+        crate::yaml::write::to_text(&self.to_value(), super::KEY_ORDER)
     }
 }
 

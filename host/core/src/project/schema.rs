@@ -8,6 +8,9 @@ use serde_json::{Map, Value, json};
 use super::table::{Default, Model, Shape};
 use super::{discovery, manifest, requests};
 
+/// The files that have a schema, by the names that [`schema`] takes.
+pub const SCHEMAS: [&str; 3] = ["manifest", "requests", "discovery"];
+
 /// The JSON Schema (draft 2020-12) of a file: `manifest`, `requests` or `discovery`; none for another name.
 #[must_use]
 pub fn schema(name: &str) -> Option<Value> {

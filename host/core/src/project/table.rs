@@ -80,11 +80,11 @@ pub(super) struct Wrong {
 }
 
 impl Wrong {
-    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), hint: None }
     }
 
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
@@ -97,11 +97,11 @@ pub(super) struct Finding {
 }
 
 impl Finding {
-    pub fn new(path: impl Into<String>, code: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn new(path: impl Into<String>, code: &'static str, message: impl Into<String>) -> Self {
         Self { path: path.into(), wrong: Wrong::new(code, message) }
     }
 
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.wrong.hint = Some(hint.into());
         self
     }
@@ -120,18 +120,25 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(file: &'a str, mode: Mode) -> Self {
+    pub(super) fn new(file: &'a str, mode: Mode) -> Self {
         Self { file, mode, problems: Vec::new() }
     }
 
-    pub fn report(&mut self, code: &'static str, path: &str, at: Option<Mark>, message: String, hint: Option<String>) {
+    pub(super) fn report(
+        &mut self,
+        code: &'static str,
+        path: &str,
+        at: Option<Mark>,
+        message: String,
+        hint: Option<String>,
+    ) {
         let file = self.file.to_owned();
         self.problems.push(Problem { file, at, field: path.to_owned(), code: Cow::Borrowed(code), message, hint });
     }
 
     /// What was read, unless something was wrong: then all that was, strictly in the order of the file, in compatibility
     /// mode in the order in which the original finds it.
-    pub fn finish<T>(mut self, read: Option<T>) -> Result<T, Vec<Problem>> {
+    pub(super) fn finish<T>(mut self, read: Option<T>) -> Result<T, Vec<Problem>> {
         match read {
             Some(read) if self.problems.is_empty() => Ok(read),
             _ => {
@@ -149,7 +156,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A mapping by its model: its fields with their defaults, those that are wrong left out.
-    pub fn model(&mut self, model: &Model, item: &Item, path: &str) -> Option<Map<String, Json>> {
+    pub(super) fn model(&mut self, model: &Model, item: &Item, path: &str) -> Option<Map<String, Json>> {
         let Val::Map(entries) = &item.value else {
             if item.value != Val::Broken {
                 let why = format!("expected a mapping, found {}", item.value.kind());
@@ -209,7 +216,7 @@ impl<'a> Reader<'a> {
         for (key, value) in entries {
             let Val::Text(name) = &key.value else {
                 let why = format!("a key is text, not {}", key.value.kind());
-                self.report("key-not-text", &join(path, &key.value.written()), key.at, why, None);
+                self.report("key-not-text", &join(path, &key.value.as_key()), key.at, why, None);
                 continue;
             };
             if model.fields.iter().any(|field| field.name == name) {

@@ -35,7 +35,7 @@ pub(super) enum Val {
 
 impl Val {
     /// What a message calls it.
-    pub fn kind(&self) -> &'static str {
+    pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "nothing",
             Self::Bool(_) => "a boolean",
@@ -50,23 +50,39 @@ impl Val {
         }
     }
 
-    /// How it is written as text; what a message quotes and what the original names a key that is no text.
-    pub fn written(&self) -> String {
+    /// How it is written: what a message quotes.
+    pub(super) fn written(&self) -> String {
         match self {
-            Self::Null => "None".to_owned(),
-            Self::Bool(true) => "True".to_owned(),
-            Self::Bool(false) => "False".to_owned(),
+            Self::Null => "null".to_owned(),
+            Self::Bool(bool) => bool.to_string(),
             Self::Int(number) => number.to_string(),
-            Self::Float(number) => serde_json::to_string(number).unwrap_or_else(|_| number.to_string()),
+            Self::Float(number) => number.to_string(),
             Self::Text(text) | Self::Moment(_, text) => text.clone(),
             _ => self.kind().to_owned(),
+        }
+    }
+
+    /// What a field is called whose key is this: text as it is, anything else as the original shows it.
+    pub(super) fn as_key(&self) -> String {
+        match self {
+            Self::Null => "None".to_owned(),
+            Self::Bool(bool) => u8::from(*bool).to_string(),
+            Self::Float(number) if number.is_finite() && number.fract() == 0.0 && number.abs() < 1e16 => {
+                format!("{number:.1}")
+            }
+            Self::Float(number) if number.abs() >= 1e16 && number.is_finite() => {
+                format!("{number:e}").replace('e', "e+")
+            }
+            Self::Float(number) => number.to_string(),
+            Self::Moment(moment, _) => moment.as_python(),
+            _ => self.written(),
         }
     }
 }
 
 impl Item {
     /// A value that comes from JSON.
-    pub fn from_json(json: &Json) -> Self {
+    pub(super) fn from_json(json: &Json) -> Self {
         let value = match json {
             Json::Null => Val::Null,
             Json::Bool(bool) => Val::Bool(*bool),
@@ -88,7 +104,7 @@ impl Item {
     }
 
     /// The JSON form of a value whose shape no rule names.
-    pub fn to_json(&self) -> Json {
+    pub(super) fn to_json(&self) -> Json {
         match &self.value {
             Val::Null | Val::Broken => Json::Null,
             Val::Bool(bool) => Json::Bool(*bool),
@@ -103,13 +119,13 @@ impl Item {
             Val::Moment(moment, _) => Json::String(moment.to_string()),
             Val::List(items) => items.iter().map(Self::to_json).collect(),
             Val::Map(entries) => Json::Object(
-                entries.iter().map(|(key, value)| (key.value.written(), value.to_json())).collect::<Map<_, _>>(),
+                entries.iter().map(|(key, value)| (key.value.as_key(), value.to_json())).collect::<Map<_, _>>(),
             ),
         }
     }
 
     /// The place of a field below this value, or of what is nearest above it.
-    pub fn locate(&self, path: &str) -> Option<Mark> {
+    pub(super) fn locate(&self, path: &str) -> Option<Mark> {
         let mut here = self;
         for step in path.split('.').filter(|step| !step.is_empty()) {
             let next = match &here.value {

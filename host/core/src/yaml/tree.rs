@@ -157,7 +157,8 @@ fn read_document(text: &str, cycles: bool) -> Result<Option<Node>, Fault> {
     Ok(builder.root)
 }
 
-fn events(text: &str) -> Parser<'_, granit_parser::StrInput<'_>> {
+/// The events of a text, without comments.
+pub(super) fn events(text: &str) -> Parser<'_, granit_parser::StrInput<'_>> {
     let options = granit_parser::options! { emit_anchor_events: true, emit_comments: false };
     Parser::new_from_str_with_options(text, options)
 }

@@ -3,36 +3,43 @@
 
 use std::fmt::Write as _;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::scalar::{Dialect, Scalar, scalar};
 use super::tree::{Node, Yaml};
 use crate::problem::Mark;
 
-/// A mapping or list as a document that ends with a newline. Empty collections are written in flow style. Recurses as deep
-/// as the value is.
+/// How many characters a list of plain values may have on one line.
+const LINE_CHARS_MAX: usize = 72;
+
+/// Keys that come first in a mapping, in their order; others follow by name.
+pub type Order = &'static [&'static str];
+
+/// A mapping or list as a document that ends with a newline. Recurses as deep as the value is.
 #[must_use]
-pub fn to_text(value: &Value) -> String {
+pub fn to_text(value: &Value, order: Order) -> String {
     let mut out = String::new();
-    match value {
-        Value::Object(_) | Value::Array(_) if !is_empty(value) => block(value, 0, &mut out),
-        _ => {
-            out.push_str(&inline(value));
-            out.push('\n');
-        }
+    if is_block(value) {
+        block(value, 0, order, &mut out);
+    } else {
+        out.push_str(&inline(value, order));
+        out.push('\n');
     }
     out
 }
 
 /// A value on one line, in flow style.
 #[must_use]
-pub fn inline(value: &Value) -> String {
+pub fn inline(value: &Value, order: Order) -> String {
     match value {
         Value::String(text) => quoted_if_needed(text),
-        Value::Array(items) => format!("[{}]", items.iter().map(inline).collect::<Vec<_>>().join(", ")),
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(|item| inline(item, order)).collect::<Vec<_>>().join(", "))
+        }
         Value::Object(entries) => {
-            let entries: Vec<String> =
-                entries.iter().map(|(key, value)| format!("{}: {}", quoted_if_needed(key), inline(value))).collect();
+            let entries: Vec<String> = ordered(entries, order)
+                .map(|(key, value)| format!("{}: {}", quoted_if_needed(key), inline(value, order)))
+                .collect();
             format!("{{{}}}", entries.join(", "))
         }
         Value::Number(number) if number.is_f64() => float(number),
@@ -41,25 +48,25 @@ pub fn inline(value: &Value) -> String {
 }
 
 /// The lines of a collection, each indented.
-pub(crate) fn block(value: &Value, indent: usize, out: &mut String) {
+pub(crate) fn block(value: &Value, indent: usize, order: Order, out: &mut String) {
     let pad = " ".repeat(indent);
     match value {
         Value::Object(entries) => {
-            for (key, value) in entries {
+            for (key, value) in ordered(entries, order) {
                 let _ = write!(out, "{pad}{}:", quoted_if_needed(key));
-                below(value, indent + 2, out);
+                below(value, indent + 2, order, out);
             }
         }
         Value::Array(items) => {
             for item in items {
-                if is_empty(item) || !item.is_object() {
-                    let _ = write!(out, "{pad}-");
-                    below(item, indent + 2, out);
-                } else {
+                if item.is_object() && is_block(item) {
                     // The first key stands on the line of the dash, where it is as wide as the indentation.
                     let mut lines = String::new();
-                    block(item, indent + 2, &mut lines);
+                    block(item, indent + 2, order, &mut lines);
                     let _ = write!(out, "{pad}- {}", lines.trim_start_matches(' '));
+                } else {
+                    let _ = write!(out, "{pad}-");
+                    below(item, indent + 2, order, out);
                 }
             }
         }
@@ -67,23 +74,34 @@ pub(crate) fn block(value: &Value, indent: usize, out: &mut String) {
     }
 }
 
-fn below(value: &Value, indent: usize, out: &mut String) {
-    if (value.is_object() || value.is_array()) && !is_empty(value) {
+fn below(value: &Value, indent: usize, order: Order, out: &mut String) {
+    if is_block(value) {
         out.push('\n');
-        block(value, indent, out);
+        block(value, indent, order, out);
     } else {
         out.push(' ');
-        out.push_str(&inline(value));
+        out.push_str(&inline(value, order));
         out.push('\n');
     }
 }
 
-fn is_empty(value: &Value) -> bool {
+/// Whether a value takes lines of its own: a mapping with keys, and a list that is too much for one line.
+fn is_block(value: &Value) -> bool {
     match value {
-        Value::Object(entries) => entries.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        _ => true,
+        Value::Object(entries) => !entries.is_empty(),
+        Value::Array(items) => {
+            let simple = items.iter().all(|item| !item.is_object() && !item.is_array());
+            !simple || items.iter().map(|item| inline(item, &[]).len() + 2).sum::<usize>() > LINE_CHARS_MAX
+        }
+        _ => false,
     }
+}
+
+fn ordered(entries: &Map<String, Value>, order: Order) -> impl Iterator<Item = (&String, &Value)> {
+    let mut entries: Vec<_> = entries.iter().collect();
+    let rank = |key: &str| order.iter().position(|first| *first == key).unwrap_or(order.len());
+    entries.sort_by(|a, b| rank(a.0).cmp(&rank(b.0)).then_with(|| a.0.cmp(b.0)));
+    entries.into_iter()
 }
 
 /// A double with a point: YAML 1.1 takes no other for one.
