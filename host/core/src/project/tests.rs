@@ -272,7 +272,11 @@ fn proposals_keep_the_text() {
             "JSON",
             r#"{"name": "a", "template": "docker", "env_schema": [{"name": "X"}], "features": {"database": false}}"#,
         ),
-        ("an alias", "name: a\ntemplate: docker\nenv_schema: &e\n  - name: X\nconnections: []\n"),
+        (
+            "a comment in brackets",
+            "name: a\ntemplate: docker\nenv_schema: [\n  {name: X}, # mine\n]\nfeatures: { # none\n}\n",
+        ),
+        ("an anchor", "name: a\ntemplate: docker\nenv_schema: &e\n  - name: X\nconnections: []\n"),
     ];
     let mut out = String::new();
     for (what, text) in cases {

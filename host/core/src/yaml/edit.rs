@@ -85,9 +85,8 @@ fn one(text: &str, edit: &Edit, json: bool, order: Order) -> Option<String> {
 
 /// Adds an entry to a mapping, or an item to a list.
 fn add(text: &str, to: &Place, key: Option<&str>, value: &Value, json: bool, order: Order) -> Option<String> {
-    let (flow, is_empty) = match (&to.kind, key) {
-        (Kind::Mapping { flow, entries }, Some(_)) => (*flow, entries.is_empty()),
-        (Kind::Sequence { flow, items }, None) => (*flow, items.is_empty()),
+    let flow = match (&to.kind, key) {
+        (Kind::Mapping { flow, .. }, Some(_)) | (Kind::Sequence { flow, .. }, None) => *flow,
         _ => return None,
     };
     let whole = match key {
@@ -95,19 +94,16 @@ fn add(text: &str, to: &Place, key: Option<&str>, value: &Value, json: bool, ord
         None => Value::Array(vec![value.clone()]),
     };
     if flow {
-        // Inside the closing bracket, after what is there and its comma.
-        let inside = text.get(to.start + 1..to.end.checked_sub(1)?)?;
-        let kept = inside.trim_end();
-        // A comment would swallow what follows it.
-        if kept.lines().next_back().is_some_and(|line| line.contains('#')) {
-            return None;
-        }
+        let last = match &to.kind {
+            Kind::Mapping { entries, .. } => entries.last().map(|(_, value)| value.end),
+            Kind::Sequence { items, .. } => items.last().map(|item| item.end),
+            _ => None,
+        };
         let written = if json { whole.to_string() } else { write::inline(&whole, order) };
         let written = &written[1..written.len() - 1];
-        let comma = if is_empty || kept.ends_with(',') { "" } else { "," };
-        let space = if is_empty && kept.is_empty() { "" } else { " " };
-        let at = to.start + 1 + kept.len();
-        return Some(format!("{}{comma}{space}{written}{}", &text[..at], &text[at..]));
+        // Right after what is there: a comma or a comment that follows stays where it is.
+        let (at, comma) = last.map_or((to.start + 1, ""), |last| (last, ", "));
+        return Some(format!("{}{comma}{written}{}", text.get(..at)?, text.get(at..)?));
     }
     // The column of the first key, or of the dash before the first item: a list's own place may be that of its key.
     let first = match &to.kind {
