@@ -1,10 +1,51 @@
-//! Telemetry: settings, allowlists, measures, trace context. Nothing here sends.
+//! Telemetry: settings, allowlists, measures, trace context, and the trace of a run. Nothing here sends.
 //!
-//! So far the names: which events there are, and which attributes, labels and buckets a measure may have. What is on no list
-//! is dropped before it is kept, so that no measure can carry a path, a value or a name of someone's project. The lists are
-//! runtm-shared's, and sorted, so that a lookup is a binary search.
+//! # Layout
+//! - the names: which events there are, and which attributes, labels and buckets a measure may have. What is on no list is
+//!   dropped before it is kept, so that no measure can carry a path, a value or a name of someone's project. The lists are
+//!   runtm-shared's, and sorted, so that a lookup is a binary search
+//! - [`settings`]: whether anything leaves, and where to, from the environment
+//! - [`measure`]: counters and histograms, labels and attributes filtered
+//! - [`traceparent`]: the trace context of W3C, strictly
+//! - [`run_trace`]: the records of a run as one trace
 
 use serde::{Deserialize, Serialize};
+
+use crate::ErrorKind;
+use crate::codes::Code;
+
+pub mod measure;
+pub mod run_trace;
+pub mod settings;
+pub mod traceparent;
+
+/// The codes of telemetry.
+pub const CODES: &[Code] = &[
+    Code {
+        code: "telemetry-endpoint",
+        kind: ErrorKind::Invalid,
+        meaning: "the endpoint for telemetry cannot be used, and nothing is sent",
+        recovery: "give an `http` or `https` URL of an OTLP collector without a user name, or none",
+    },
+    Code {
+        code: "telemetry-protocol",
+        kind: ErrorKind::Invalid,
+        meaning: "OTLP is spoken as protobuf over HTTP here, and another protocol was asked for",
+        recovery: "set `OTEL_EXPORTER_OTLP_PROTOCOL` to `http/protobuf`, and the endpoint to the collector's port for it, 4318 as a rule",
+    },
+    Code {
+        code: "telemetry-value",
+        kind: ErrorKind::Invalid,
+        meaning: "a variable of telemetry has a value that cannot be read, and its default is used",
+        recovery: "correct the variable that the message names, or unset it",
+    },
+    Code {
+        code: "traceparent",
+        kind: ErrorKind::Invalid,
+        meaning: "this is not a trace context in the form that W3C gave it",
+        recovery: "give `00-`, 32 lower case hex digits, `-`, 16 more, `-` and two flags; neither id is all zeros",
+    },
+];
 
 /// The events, in the order of the original.
 pub const EVENTS: [&str; 28] = [
