@@ -1,4 +1,5 @@
-//! The codes of the host's own modules, by what they are about, and the eight codes of event batches.
+//! The codes of the host's modules that are no family with a table of its own: admission, plugins, runs, tools, HTTP, the store,
+//! the commands.
 //!
 //! Where a code can come with several kinds, the commonest stands here.
 
@@ -6,48 +7,15 @@ use super::Code;
 use crate::ErrorKind;
 
 macro_rules! codes {
-    ($(#[doc = $doc:literal])+ $table:ident; $($kind:ident $code:literal: $meaning:literal => $recovery:literal;)*) => {
-        $(#[doc = $doc])+
-        pub const $table: &[Code] = &[
+    ($($kind:ident $code:literal: $meaning:literal => $recovery:literal;)*) => {
+        /// The codes, by what they are about.
+        pub const CODES: &[Code] = &[
             $(Code { code: $code, kind: ErrorKind::$kind, meaning: $meaning, recovery: $recovery },)*
         ];
     };
 }
 
 codes! {
-    /// Batches of events that come from outside. Codes and messages are antpath's contract.
-    BATCH_CODES;
-
-    Invalid "invalid_envelope":
-        "The batch is not a JSON object."
-        => "Send `{\"v\": 1, \"runId\": \"...\", \"events\": [...]}`.";
-    Invalid "version_mismatch":
-        "`v` is not the number 1, the only version there is."
-        => "Send `\"v\": 1`; a sender of another version needs another host.";
-    Invalid "missing_run_id":
-        "`runId` is not there, not a string, or empty."
-        => "Send the id of the run that the events belong to.";
-    Invalid "empty_batch":
-        "`events` is not a list, or has nothing in it."
-        => "Send at least one event; send nothing when there is none.";
-    Invalid "batch_too_large":
-        "A batch has more than 256 events."
-        => "Split it; the parts go one after the other, in order of `seq`.";
-    Invalid "invalid_event":
-        "An event lacks the shape of one: whole `seq` and `tMs` from 0 on, a known `kind`, an object as `data` with finite numbers."
-        => "Mend the field that the message names, at the index that it names.";
-    Invalid "seq_not_monotonic":
-        "`seq` of an event is not greater than that of the event before."
-        => "Number events upwards within a run, and send them in that order.";
-    Invalid "t_ms_not_monotonic":
-        "`tMs` of an event is less than that of the event before."
-        => "Take times from a clock that does not go back, such as the time since the run began.";
-}
-
-codes! {
-    /// Everything else.
-    CODES;
-
     // ---- words, ids and files that people write
     Invalid "run-id-form":
         "A text is not the id of a run: 26 lower-case letters and digits."
@@ -91,6 +59,33 @@ codes! {
     Limit "file-size":
         "A file is larger than what is read of one."
         => "Use a smaller file; of a component, the operator may raise `component_bytes_max`.";
+    NotFound "file-not-found":
+        "A file that should be checked is not there."
+        => "Check the path; a project's manifest is `runtm.yaml`.";
+    Invalid "file-kind":
+        "A text from standard input has no name that says what kind of file it is."
+        => "Say it with `--as`.";
+    Invalid "file-not-utf8":
+        "A file is not UTF-8 text; the place is that of the first wrong byte."
+        => "Save it as UTF-8.";
+    Limit "file-too-large":
+        "A file is larger than any file of its kind is."
+        => "See whether another file was named by mistake.";
+    Unavailable "file-unreadable":
+        "A file is there and cannot be read."
+        => "Check its rights, and that it is a plain file.";
+    NotFound "project-folder":
+        "What should be the folder of a project is no folder."
+        => "Name a folder that exists.";
+    Invalid "lock-shadowed":
+        "A lock file lies beside another one that counts instead."
+        => "Remove the one that is not used.";
+    Conflict "manifest-changed":
+        "The manifest was changed between looking at the proposed changes and writing them."
+        => "Look at the changes again, and apply them then.";
+    Denied "approval-missing":
+        "The manifest is changed only after a person agrees, and nobody can be asked here."
+        => "Look at the changes first; `--yes` agrees in advance.";
     Invalid "stdin":
         "Two arguments want to read standard input, which can be read only once."
         => "Give one of them as a file.";
@@ -364,9 +359,6 @@ codes! {
     Internal "driver-lost":
         "The task that drove the run is gone. This is a defect of the host."
         => "Report it with the run's log.";
-    Internal "no-terminal":
-        "The run's driver ended without its last record. This is a defect of the host."
-        => "Report it; the run is closed as lost when the host starts next.";
     Internal "terminal":
         "The last record of a run cannot be read."
         => "Use the version of the program that wrote it; otherwise report it.";
@@ -606,15 +598,4 @@ codes! {
     Conflict "artifact-used":
         "A run or a plugin still refers to the content, so it was not removed."
         => "Remove the run or the plugin first.";
-
-    // ---- JSON from outside
-    Invalid "not-json":
-        "A text that should be JSON is not."
-        => "Mend it at the place that the message names.";
-    Limit "json-depth":
-        "A JSON text is nested deeper than it may be."
-        => "Flatten it, or send parts of it.";
-    Limit "json-size":
-        "A JSON text is larger than what is read of one."
-        => "Split it into smaller texts.";
 }
