@@ -24,25 +24,25 @@ pub struct Code {
     pub recovery: &'static str,
 }
 
-/// The families, each with its table.
+/// The families, each with its table. A code stands in one of them.
 const FAMILIES: &[&[Code]] = &[
     host::CODES,
     crate::deploy::CODES,
     crate::deploy::state::CODES,
     crate::deploy::lease::CODES,
-    crate::deploy::error::CODES,
     crate::lockfile::CODES,
     crate::stream::CODES,
     crate::telemetry::CODES,
     crate::identity::CODES,
     crate::layers::CODES,
     crate::vault::CODES,
+    crate::agent::CODES,
 ];
 
-/// All codes, family by family. Where two families refuse with one code, it comes once.
+/// All codes, family by family; last those of the classes of errors of deployments that no family has told.
 pub fn all() -> impl Iterator<Item = &'static Code> {
     let mut seen = std::collections::BTreeSet::new();
-    FAMILIES.iter().copied().flatten().filter(move |code| seen.insert(code.code))
+    FAMILIES.iter().copied().flatten().chain(crate::deploy::error::CODES).filter(move |code| seen.insert(code.code))
 }
 
 /// The code of that name. Upper case and `_` for `-` do not matter, and the codes of the replaced packages lead to ours
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn codes_are_stable_words_with_sentences() {
-        for Code { code, meaning, recovery, .. } in FAMILIES.iter().copied().flatten() {
+        for Code { code, meaning, recovery, .. } in all() {
             let words = code.split(['-', '_']);
             let plain =
                 |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
@@ -83,14 +83,11 @@ mod tests {
 
     #[test]
     fn a_code_has_one_row() {
-        // But for the classes of errors of deployments: some of them are refused elsewhere, with the code told there.
-        let (classes, others): (Vec<&&[Code]>, Vec<&&[Code]>) =
-            FAMILIES.iter().partition(|family| family.as_ptr() == crate::deploy::error::CODES.as_ptr());
-        let mut kinds = BTreeMap::new();
-        for code in others.into_iter().copied().flatten() {
+        let mut kinds: BTreeMap<&str, crate::ErrorKind> = BTreeMap::new();
+        for code in FAMILIES.iter().copied().flatten() {
             assert_eq!(kinds.insert(code.code, code.kind), None, "`{}` has two rows", code.code);
         }
-        for code in classes.into_iter().copied().flatten() {
+        for code in crate::deploy::error::CODES {
             assert_eq!(*kinds.entry(code.code).or_insert(code.kind), code.kind, "`{}` has two kinds", code.code);
         }
         assert_eq!(all().count(), kinds.len());

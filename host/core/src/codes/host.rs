@@ -115,9 +115,6 @@ codes! {
     Internal "mcp":
         "The MCP servers of a task cannot be prepared."
         => "Look at the log of the host and report it.";
-    Invalid "output-schema":
-        "The schema that the answer shall conform to is not a JSON Schema."
-        => "Mend it; it is a JSON object such as `{\"type\": \"object\", \"properties\": {...}}`.";
     NotFound "workspace":
         "The folder that a task shall work in is not there, or is no folder."
         => "Name a folder that exists with `--workspace`.";
@@ -167,6 +164,9 @@ codes! {
     NotFound "secret":
         "A secret cannot be found: its variable is not set, its file cannot be read, or its reference is not one."
         => "Set the source that the message names, or name another under `secrets:` in the configuration.";
+    Invalid "vault-missing":
+        "A reference `vault:NAME` is used where no vault is configured, or no role is known to ask it with."
+        => "Add `vault:` with stores, references and policies to the configuration, and state the role with `MIDPLANE_ROLE`.";
     Invalid "secret-too-long":
         "A secret's value is longer than what can be looked for in everything that leaves."
         => "Name the key alone, not a file of other data around it.";
@@ -276,15 +276,12 @@ codes! {
     Internal "finish-reason":
         "The plugin ended with a finish reason that does not exist."
         => "Report it to the plugin's author.";
+    Internal "agent-error":
+        "The agent says that it failed, in words of its own and without a code."
+        => "Read the message; it is the vendor's or the adapter's.";
     Internal "no-error":
         "The plugin says that it failed and not why."
         => "Look at the run's events and log; report it to the plugin's author.";
-    Invalid "unparseable":
-        "The answer should be JSON by the task's schema, and is not JSON."
-        => "Run it again; a model that supports structured output keeps to it better.";
-    Invalid "nonconforming":
-        "The answer is JSON, and does not fit the task's schema."
-        => "See which fields the message names; loosen the schema or describe them better.";
     Limit "output-size":
         "The answer has more bytes than `output_bytes_max`."
         => "Have it write a file in the workspace and name that as an output.";
