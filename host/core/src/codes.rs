@@ -30,6 +30,7 @@ const FAMILIES: &[&[Code]] = &[
     crate::deploy::CODES,
     crate::deploy::state::CODES,
     crate::deploy::lease::CODES,
+    crate::project::CODES,
     crate::lockfile::CODES,
     crate::stream::CODES,
     crate::telemetry::CODES,

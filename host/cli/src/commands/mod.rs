@@ -25,7 +25,7 @@ pub(crate) async fn run(app: &App, command: Command) -> anyhow::Result<Exit> {
         Command::Profile(command) => profile::run(app, command).await,
         Command::Grant(command) => grant::run(app, command).await,
         Command::Check(args) => check::run(app, &args),
-        Command::Requests(command) => requests::run(app, command),
+        Command::Requests(command) => requests::run(app, command).await,
         Command::Explain(args) => explain::run(app, &args),
         Command::Schema(args) => schema::run(app, &args),
         Command::Doctor(args) => doctor::run(app, args).await,
