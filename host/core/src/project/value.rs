@@ -1,5 +1,8 @@
 //! What a file holds before it is checked: values with their places, made from YAML by the rules of a mode, or from JSON.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use serde_json::{Map, Value as Json};
 
 use super::Mode;
@@ -59,6 +62,18 @@ impl Val {
             Self::Float(number) => number.to_string(),
             Self::Text(text) | Self::Moment(_, text) => text.clone(),
             _ => self.kind().to_owned(),
+        }
+    }
+
+    /// What the original's mappings know a key by: equal for values that they take for one key. They compare numbers by
+    /// value, and a boolean is one.
+    fn identity(&self) -> String {
+        match self {
+            Self::Bool(bool) => format!("number {}", u8::from(*bool)),
+            Self::Int(number) => format!("number {number}"),
+            Self::Float(number) => format!("number {number}"),
+            Self::Text(text) => format!("text {text}"),
+            other => format!("{other:?}"),
         }
     }
 
@@ -156,12 +171,16 @@ pub(super) fn lax(node: &Node) -> Result<Item, Fault> {
         },
         Yaml::Mapping(entries) => {
             let mut made: Vec<(Item, Item)> = Vec::with_capacity(entries.len());
+            let mut seen = BTreeMap::new();
             for (key, value) in merged(entries)? {
                 let key = lax_key(key)?;
                 let value = lax(value)?;
-                match made.iter_mut().find(|(known, _)| known.value == key.value) {
-                    Some((_, known)) => *known = value,
-                    None => made.push((key, value)),
+                match seen.entry(key.value.identity()) {
+                    Entry::Occupied(at) => made[*at.get()].1 = value,
+                    Entry::Vacant(at) => {
+                        at.insert(made.len());
+                        made.push((key, value));
+                    }
                 }
             }
             match core_tag(node) {
@@ -238,7 +257,7 @@ pub(super) fn strict(node: &Node, path: &str, reader: &mut Reader<'_>) -> Item {
         ),
         Yaml::Mapping(entries) => {
             let mut made: Vec<(Item, Item)> = Vec::with_capacity(entries.len());
-            let mut seen = std::collections::BTreeMap::new();
+            let mut seen = BTreeMap::new();
             for (key, value) in entries {
                 let Yaml::Scalar { .. } = &key.value else {
                     reader.report(

@@ -19,8 +19,14 @@ pub(crate) enum Edit {
     Set { path: Vec<String>, value: Value },
 }
 
-/// Makes all changes in their order; none if one of them has no certain place.
+/// Changes that are made at once: each reads the text anew.
+const EDITS_MAX: usize = 200;
+
+/// Makes all changes in their order; none if one of them has no certain place, or if they are too many.
 pub(crate) fn all(text: &str, edits: &[Edit], order: Order) -> Option<String> {
+    if edits.len() > EDITS_MAX {
+        return None;
+    }
     // In a file that is JSON what is added must be too.
     let json = serde_json::from_str::<Value>(text).is_ok();
     edits.iter().try_fold(text.to_owned(), |text, edit| one(&text, edit, json, order))
