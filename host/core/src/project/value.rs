@@ -171,7 +171,7 @@ pub(super) fn lax(node: &Node) -> Result<Item, Fault> {
         },
         Yaml::Mapping(entries) => {
             let mut made: Vec<(Item, Item)> = Vec::with_capacity(entries.len());
-            let mut seen = BTreeMap::new();
+            let mut seen: BTreeMap<String, usize> = BTreeMap::new();
             for (key, value) in merged(entries)? {
                 let key = lax_key(key)?;
                 let value = lax(value)?;
