@@ -81,15 +81,8 @@ pub enum Layer {
 
 impl Layer {
     /// Every layer, from low to high.
-    pub const ALL: [Self; 7] = [
-        Self::Project,
-        Self::Default,
-        Self::Environment,
-        Self::Machine,
-        Self::Substrate,
-        Self::Role,
-        Self::Overrides,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Project, Self::Default, Self::Environment, Self::Machine, Self::Substrate, Self::Role, Self::Overrides];
 
     /// The word for it.
     #[must_use]
@@ -244,7 +237,9 @@ impl Node {
                     todo.extend(map.iter().rev().map(|(key, node)| (path::joined(&path, key), node)));
                 }
                 Value::List(list) if !list.is_empty() => {
-                    todo.extend(list.iter().enumerate().rev().map(|(at, node)| (path::joined(&path, &at.to_string()), node)));
+                    todo.extend(
+                        list.iter().enumerate().rev().map(|(at, node)| (path::joined(&path, &at.to_string()), node)),
+                    );
                 }
                 _ => leaves.push((path, node)),
             }
@@ -418,6 +413,12 @@ pub const CODES: &[Code] = &[
         kind: ErrorKind::Limit,
         meaning: "The configuration is larger or deeper than what is read, perhaps because references copy others again and again.",
         recovery: "Make it smaller, or refer to fewer things.",
+    },
+    Code {
+        code: "config-unsettled",
+        kind: ErrorKind::Conflict,
+        meaning: "A part of the configuration was asked for as standing by itself, and a value in it refers to another.",
+        recovery: "Write the value itself, or take the part with its references resolved.",
     },
     Code {
         code: "config-path",
