@@ -4,6 +4,12 @@
 //! NEL, LS and PS break lines, a tab separates nothing, an anchor is defined once, a text is one document. What a scalar
 //! *means* is another question: see [`scalar`](super::scalar).
 //!
+//! Of the parsers at hand none reads YAML 1.1 and survives every text: the port of libyaml panics on some, and takes tabs.
+//! So the events are those of a YAML 1.2 parser that does not panic, and what 1.1 has otherwise is bridged here. What still
+//! differs from PyYAML, all of it refused: a comment that touches what it follows (`"a"#b`), `:` before a bracket without a
+//! space in braces (`{a:[b]}`), `-` alone in braces, an escape for half a surrogate pair; and one thing that is taken: an
+//! empty key (`: a`) at the beginning of a line.
+//!
 //! Aliases are expanded, within [`NODES_MAX`] and [`TEXT_MAX`], so that a small text cannot become a large tree. Reading
 //! does not recurse, and no tree is deeper than [`DEPTH_MAX`], so that whoever walks one may.
 
