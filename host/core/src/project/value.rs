@@ -104,7 +104,13 @@ impl Item {
             Json::Number(number) => match (number.as_i64(), number.as_u64()) {
                 (Some(number), _) => Val::Int(number.into()),
                 (None, Some(number)) => Val::Int(number.into()),
-                (None, None) => Val::Float(number.as_f64().unwrap_or(f64::NAN)),
+                (None, None) => match number.as_f64().unwrap_or(f64::NAN) {
+                    // JSON has one kind of number, and one of this size is more likely to have been written in digits.
+                    large if large.fract() == 0.0 && large.abs() >= 1e19 => {
+                        format!("{large:.0}").parse().map_or(Val::Float(large), Val::Int)
+                    }
+                    number => Val::Float(number),
+                },
             },
             Json::String(text) => Val::Text(text.clone()),
             Json::Array(items) => Val::List(items.iter().map(Self::from_json).collect()),

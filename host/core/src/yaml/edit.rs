@@ -124,11 +124,16 @@ fn add(text: &str, to: &Place, key: Option<&str>, value: &Value, json: bool, ord
     let indent = line.len();
     let mut lines = String::new();
     write::block(&whole, indent, order, &mut lines);
+    let mut newline = "\n";
+    if text.contains("\r\n") {
+        newline = "\r\n";
+        lines = lines.replace('\n', newline);
+    }
     let line_end = match text.get(..to.end)?.ends_with('\n') {
         true => to.end,
         false => text[to.end..].find('\n').map_or(text.len(), |at| to.end + at + 1),
     };
-    let newline = if text[..line_end].ends_with('\n') || line_end == 0 { "" } else { "\n" };
+    let newline = if text[..line_end].ends_with('\n') || line_end == 0 { "" } else { newline };
     Some(format!("{}{newline}{lines}{}", &text[..line_end], &text[line_end..]))
 }
 
