@@ -69,7 +69,8 @@ impl<'d> Manifest<'d> {
         let pnpm = last(&tree, "pnpm").and_then(Value::as_object).and_then(|pnpm| last(pnpm, "overrides"));
         let overrides = [last(&tree, "overrides"), last(&tree, "resolutions"), pnpm];
         let overridden = overrides.into_iter().flatten().filter_map(Value::as_object);
-        let overridden = overridden.flat_map(|object| &object.properties).map(|own| package_of(own.name.as_str()).to_owned());
+        let overridden =
+            overridden.flat_map(|object| &object.properties).map(|own| package_of(own.name.as_str()).to_owned());
         let package_manager = last(&tree, "packageManager").and_then(Value::as_string_lit);
         Ok(Self {
             document,
@@ -119,7 +120,7 @@ impl<'d> Manifest<'d> {
                 continue;
             };
             let is_overridden = self.overridden.contains(name);
-            let range = entry.range.as_ref().filter(|range| !is_overridden && **range != want.range);
+            let range = entry.range.as_ref().filter(|range| !is_overridden && plain(range) != plain(&want.range));
             if let Some(range) = range {
                 differences.push(self.differs(name, want, Some(range.clone())));
             } else if let Some(section) = entry.section.filter(|section| *section != want.section) {
@@ -154,7 +155,8 @@ impl<'d> Manifest<'d> {
                     range => differences.push(self.differs(name, want, range.cloned())),
                 }
             }
-            let gone = peers.iter().filter(|(name, _)| !self.peers.contains_key(*name));
+            // What only `peerDependenciesMeta` names is recorded as any version.
+            let gone = peers.iter().filter(|(name, range)| !self.peers.contains_key(*name) && *range != "*");
             differences.extend(gone.map(|(name, range)| extra(name, PEERS, Some(range))));
         }
         // Stable, so that names stay in order within a section.
@@ -174,12 +176,15 @@ impl<'d> Manifest<'d> {
 pub(super) fn judge(
     folder: &Folder<'_>,
     root: &Manifest<'_>,
-    lock: &Document,
+    lock_file: &str,
     recorded: &BTreeMap<String, Recorded>,
     patterns: &[String],
 ) -> Result<State, Problem> {
-    let own = recorded.get("").ok_or_else(|| lock.whole("it says nothing about the project itself"))?;
-    let mut differences = root.compare(own, &lock.file);
+    let own = recorded.get("").ok_or_else(|| {
+        Problem::new(lock_file, "lock-unreadable", "it says nothing about the project itself")
+            .hint("restore the file from version control, or delete it and write it anew")
+    })?;
+    let mut differences = root.compare(own, lock_file);
     for (path, recorded) in recorded.iter().filter(|(path, _)| !path.is_empty()) {
         let name = format!("{path}/package.json");
         // A lock file decides nothing about paths: what it names outside of the project is not followed.
@@ -190,14 +195,14 @@ pub(super) fn judge(
             let document = folder.document(&name, Role::Source)?;
             let member = Manifest::read(&document)?;
             let member = Manifest { overridden: &member.overridden | &root.overridden, ..member };
-            differences.extend(member.compare(recorded, &lock.file));
+            differences.extend(member.compare(recorded, lock_file));
         } else {
             differences.push(Difference {
                 package: String::new(),
                 section: format!("member `{path}` of the workspace"),
                 wanted: None,
                 locked: Some(path.clone()),
-                file: lock.file.clone(),
+                file: lock_file.to_owned(),
                 at: None,
             });
         }
@@ -223,6 +228,11 @@ pub(super) fn judge(
         return Ok(State::Unknown(reason));
     }
     Ok(state(differences))
+}
+
+/// A range without the `npm:` that yarn writes before all that come from a registry.
+fn plain(range: &str) -> &str {
+    range.strip_prefix("npm:").unwrap_or(range)
 }
 
 /// Whether a version answers a range; none where either is no plain semantic version (a tag, a URL, a path).
@@ -264,7 +274,11 @@ fn texts(value: &Value<'_>) -> Vec<String> {
     elements.iter().filter_map(|element| Some(element.as_string_lit()?.value.to_string())).collect()
 }
 
-fn dependencies(document: &Document, tree: &Object<'_>, section: &'static str) -> Result<BTreeMap<String, Want>, Problem> {
+fn dependencies(
+    document: &Document,
+    tree: &Object<'_>,
+    section: &'static str,
+) -> Result<BTreeMap<String, Want>, Problem> {
     let mut wants = BTreeMap::new();
     let object = match last(tree, section) {
         None | Some(Value::NullKeyword(_)) => return Ok(wants),

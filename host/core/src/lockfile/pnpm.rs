@@ -96,7 +96,7 @@ pub(super) fn check(folder: &Folder<'_>, manifest: &Manifest<'_>) -> Result<Stat
     }
     // pnpm rewrites the ranges of a project by its overrides before it records them.
     let manifest = manifest.with_overrides(overridden.iter().map(String::as_str));
-    judge(folder, &manifest, &document, &recorded, &patterns)
+    judge(folder, &manifest, &document.file, &recorded, &patterns)
 }
 
 fn of_importer(importer: Importer) -> Recorded {

@@ -54,7 +54,8 @@ fn classic(manifest: &Manifest<'_>, document: &Document) -> Result<State, Proble
             None => {
                 // What is there under that name says best what happened.
                 let prefix = format!("{name}@");
-                let of_name = |(key, _): &(&String, &usize)| key.strip_prefix(&prefix).is_some_and(|rest| !rest.contains('@'));
+                let of_name =
+                    |(key, _): &(&String, &usize)| key.strip_prefix(&prefix).is_some_and(|rest| !rest.contains('@'));
                 let found = keys.iter().find(of_name);
                 let locked = found.map(|(key, _)| key[prefix.len()..].to_owned());
                 differences.push(manifest.differs(name, want, locked));
@@ -128,7 +129,8 @@ fn parse_classic(document: &Document) -> Result<(Vec<Block>, BTreeMap<String, us
             }
             4 if in_needs => {
                 let block = blocks.last_mut().ok_or_else(|| problem("a field without a package"))?;
-                let (name, range) = content.split_once(' ').ok_or_else(|| problem("a dependency must be `name range`"))?;
+                let (name, range) =
+                    content.split_once(' ').ok_or_else(|| problem("a dependency must be `name range`"))?;
                 block.needs.push(format!("{}@{}", unquoted(name), unquoted(range)));
             }
             4 => {}
@@ -168,18 +170,9 @@ fn berry(folder: &Folder<'_>, manifest: &Manifest<'_>, document: &Document) -> R
     for own in packages.into_values() {
         let Some((_, path)) = own.resolution.split_once("@workspace:") else { continue };
         let path = if path == "." { String::new() } else { path.to_owned() };
-        let entry = |(name, range): (String, String)| {
-            let range = manifest.wanted.get(&name).map_or(range.clone(), |want| same(&want.range, &range));
-            (name, Entry { range: Some(range), ..Entry::default() })
-        };
+        let entry = |(name, range)| (name, Entry { range: Some(range), ..Entry::default() });
         let entries = own.dependencies.unwrap_or_default().into_iter().map(entry).collect();
         recorded.insert(path, Recorded { entries, peers: Some(own.peers.unwrap_or_default()) });
     }
-    judge(folder, manifest, document, &recorded, &manifest.workspaces)
-}
-
-/// A recorded range in the project's own spelling where both mean the same: yarn writes `npm:` before plain ranges.
-fn same(wanted: &str, recorded: &str) -> String {
-    let plain = |range: &str| range.strip_prefix("npm:").unwrap_or(range).to_owned();
-    if plain(wanted) == plain(recorded) { wanted.to_owned() } else { recorded.to_owned() }
+    judge(folder, manifest, &document.file, &recorded, &manifest.workspaces)
 }

@@ -101,11 +101,9 @@ fn generated(path: &str, tools: &Value) -> Option<&'static [u8]> {
     match name {
         "package.json" => Some(bytes!("npm-v3-in-sync/package.json")),
         "pyproject.toml" => Some(bytes!("poetry-2-in-sync/pyproject.toml")),
-        "package-lock.json" => pair(
-            Manager::Npm,
-            bytes!("npm-v3-in-sync/package-lock.json"),
-            bytes!("npm-v3-drifted/package-lock.json"),
-        ),
+        "package-lock.json" => {
+            pair(Manager::Npm, bytes!("npm-v3-in-sync/package-lock.json"), bytes!("npm-v3-drifted/package-lock.json"))
+        }
         "npm-shrinkwrap.json" => pair(
             Manager::Npm,
             bytes!("npm-shrinkwrap-in-sync/npm-shrinkwrap.json"),
