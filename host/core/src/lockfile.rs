@@ -16,6 +16,8 @@
 //! verify that a recorded tree is complete: it says whether the lock file still answers the project's own files. Where
 //! that cannot be told from the files, the state is [`State::Unknown`] and never in sync.
 
+#![allow(clippy::result_large_err, reason = "a problem ends the reading of its file: it is made once, not in a loop")]
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -300,6 +302,12 @@ impl Serialize for Status {
         }
         out.end()
     }
+}
+
+/// Whether there are as many differences as are kept. Each place that looks for more stops then, since finding the line of
+/// each of a million in a hostile file would take hours.
+fn is_full(differences: &[Difference]) -> bool {
+    differences.len() >= DIFFERENCES_MAX
 }
 
 /// In sync if nothing differs, else drifted.

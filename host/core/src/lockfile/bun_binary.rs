@@ -14,6 +14,11 @@ use crate::problem::Problem;
 const MAGIC: &[u8] = b"#!/usr/bin/env bun\nbun-lockfile-format-v0\n";
 const HASH_BYTES: usize = 32;
 const STRING_BYTES: usize = 8;
+/// Bytes of a name, a range or a folder.
+const TEXT_BYTES_MAX: usize = 4096;
+/// Dependencies of the project and all its members. With the bound above it keeps a small file that refers to the same
+/// bytes over and over from becoming large.
+const DEPENDENCIES_MAX: usize = 20_000;
 /// Name, hash of the name, behaviour, kind of range, range.
 const DEPENDENCY_BYTES: usize = 26;
 /// Kinds of resolution: the project itself, a package from a registry, a member of the workspace.
@@ -30,9 +35,8 @@ pub(super) fn read(bytes: &[u8], file: &str) -> Result<BTreeMap<String, Recorded
         bytes.strip_prefix(MAGIC).ok_or_else(|| damaged(file, "it does not begin as bun's binary format does"))?;
     let version = body.first_chunk::<4>().map(|version| u32::from_le_bytes(*version));
     match version {
-        Some(version @ (2 | 3)) => {
-            read_all(bytes, version).ok_or_else(|| damaged(file, "it is cut off, or an offset in it leads out of it"))
-        }
+        Some(version @ (2 | 3)) => read_all(bytes, version)
+            .ok_or_else(|| damaged(file, "it is cut off or too large, or an offset in it leads out of it")),
         Some(version) => Err(Problem::new(file, "lock-version", format!("format version `{version}` is not known"))
             .hint("known are 2 and 3; `bun install --save-text-lockfile` writes the text format")),
         None => Err(damaged(file, "it is cut off")),
@@ -44,7 +48,7 @@ fn damaged(file: &str, message: &str) -> Problem {
         .hint("restore the file from version control, or delete it and write it anew")
 }
 
-/// Everything of interest; none where an offset leads out of the file.
+/// Everything of interest; none where an offset leads out of the file, or there is too much.
 fn read_all(bytes: &[u8], version: u32) -> Option<BTreeMap<String, Recorded>> {
     let file = Bytes(bytes);
     let header = MAGIC.len() + 4 + HASH_BYTES;
@@ -76,6 +80,7 @@ fn read_all(bytes: &[u8], version: u32) -> Option<BTreeMap<String, Recorded>> {
     };
 
     let mut recorded = BTreeMap::new();
+    let mut left = DEPENDENCIES_MAX;
     for package in 0..count {
         let resolution = package * resolution_bytes;
         let path = match table.resolutions.part(resolution, 1)? {
@@ -84,7 +89,9 @@ fn read_all(bytes: &[u8], version: u32) -> Option<BTreeMap<String, Recorded>> {
             _ => continue,
         };
         let slice = slices + package * 8;
-        recorded.insert(path, table.recorded(file.u32(slice)?, file.u32(slice + 4)?)?);
+        let (first, own) = (file.u32(slice)?, file.u32(slice + 4)?);
+        left = left.checked_sub(own.max(1))?;
+        recorded.insert(path, table.recorded(first, own)?);
     }
     Some(recorded)
 }
@@ -176,7 +183,7 @@ fn string(bytes: &[u8; STRING_BYTES], strings: &[u8]) -> Option<String> {
     } else {
         let at = usize::try_from(number & 0xffff_ffff).ok()?;
         let len = usize::try_from(number >> 32 & 0x7fff_ffff).ok()?;
-        strings.get(at..at.checked_add(len)?)?
+        strings.get(at..at.checked_add(len)?).filter(|text| text.len() <= TEXT_BYTES_MAX)?
     };
     Some(String::from_utf8_lossy(text).into_owned())
 }

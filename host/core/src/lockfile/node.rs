@@ -6,13 +6,17 @@ use jsonc_parser::ast::{Object, Value};
 use nodejs_semver::{Range, Version};
 
 use super::read::{Document, Folder, Role};
-use super::{Difference, Manager, State, state};
+use super::{Difference, Manager, State, is_full, state};
 use crate::problem::Problem;
+use crate::text::shown;
 
 /// The sections that are installed, the weakest first: a name in two of them belongs to the last.
 pub(super) const SECTIONS: [&str; 3] = ["devDependencies", "dependencies", "optionalDependencies"];
 
 pub(super) const PEERS: &str = "peerDependencies";
+
+/// Members of a workspace that are looked at; each is a file to read.
+const MEMBERS_MAX: usize = 2_000;
 
 /// One dependency as a project asks for it.
 #[derive(Clone)]
@@ -115,6 +119,9 @@ impl<'d> Manifest<'d> {
     pub(super) fn compare(&self, recorded: &Recorded, lock_file: &str) -> Vec<Difference> {
         let mut differences = Vec::new();
         for (name, want) in &self.wanted {
+            if is_full(&differences) {
+                break;
+            }
             let Some(entry) = recorded.entries.get(name) else {
                 differences.push(self.differs(name, want, None));
                 continue;
@@ -143,7 +150,7 @@ impl<'d> Manifest<'d> {
         };
         for (name, entry) in &recorded.entries {
             // Peers are installed by some managers, which then record them among the dependencies.
-            if !self.wanted.contains_key(name) && !self.peers.contains_key(name) {
+            if !is_full(&differences) && !self.wanted.contains_key(name) && !self.peers.contains_key(name) {
                 let locked = entry.range.as_ref().or(entry.version.as_ref());
                 differences.push(extra(name, entry.section.unwrap_or("dependencies"), locked));
             }
@@ -152,6 +159,7 @@ impl<'d> Manifest<'d> {
             for (name, want) in &self.peers {
                 match peers.get(name) {
                     Some(range) if *range == want.range => {}
+                    _ if is_full(&differences) => break,
                     range => differences.push(self.differs(name, want, range.cloned())),
                 }
             }
@@ -185,12 +193,17 @@ pub(super) fn judge(
             .hint("restore the file from version control, or delete it and write it anew")
     })?;
     let mut differences = root.compare(own, lock_file);
+    let mut unseen = None;
+    let mut members_left = MEMBERS_MAX;
     for (path, recorded) in recorded.iter().filter(|(path, _)| !path.is_empty()) {
-        let name = format!("{path}/package.json");
         // A lock file decides nothing about paths: what it names outside of the project is not followed.
-        if path.starts_with('/') || path.split('/').any(|part| matches!(part, ".." | "")) {
+        let is_inside = !path.contains(['\\', '\0']) && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+        if !is_inside || members_left == 0 {
+            unseen = Some(path);
             continue;
         }
+        members_left -= 1;
+        let name = format!("{path}/package.json");
         if folder.has(&name) {
             let document = folder.document(&name, Role::Source)?;
             let member = Manifest::read(&document)?;
@@ -222,8 +235,14 @@ pub(super) fn judge(
         }
     }
     if differences.is_empty()
+        && let Some(path) = unseen
+    {
+        return Ok(State::Unknown(format!("the member `{}` of the workspace is not looked at", shown(path, 200))));
+    }
+    if differences.is_empty()
         && let Some(pattern) = patterns.iter().find(is_glob)
     {
+        let pattern = shown(pattern, 200);
         let reason = format!("the workspace pattern `{pattern}` may name folders that the lock file does not know");
         return Ok(State::Unknown(reason));
     }

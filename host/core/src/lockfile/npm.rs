@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::node::{Entry, Manifest, Recorded, SECTIONS, judge};
 use super::read::{Document, Folder, Role};
-use super::{Difference, State, state};
+use super::{Difference, State, is_full, state};
 use crate::problem::Problem;
 
 #[derive(Deserialize)]
@@ -130,7 +130,7 @@ fn of_tree(manifest: &Manifest<'_>, document: &Document, tree: &BTreeMap<String,
         }
     }
     // A tree that no package says it requires was written by a very old npm, which recorded no such edges.
-    if needs.is_empty() && tree.len() > manifest.wanted.len() + manifest.peers.len() {
+    if is_full(&differences) || needs.is_empty() && tree.len() > manifest.wanted.len() + manifest.peers.len() {
         return differences;
     }
     differences.extend(tree.iter().filter(|(name, _)| !needed.contains(name.as_str())).map(|(name, node)| {

@@ -77,6 +77,37 @@ fn a_file_that_is_too_large_is_refused() {
 }
 
 #[test]
+fn groups_that_include_each_other_end() {
+    let project = |groups: &str| format!("[project]\nname = \"a\"\n[dependency-groups]\n{groups}");
+    let round = project("a = [{ include-group = \"b\" }]\nb = [{ include-group = \"A\" }]\n");
+    let said = problem(("pyproject.toml", &round), ("uv.lock", "version = 1\n"));
+    assert!(said.contains("include each other"), "{said}");
+    // Each of twenty groups includes the next a hundred times.
+    let many: String = (0..20)
+        .map(|own| format!("g{own} = [{}]\n", format!("{{ include-group = \"g{}\" }},", own + 1).repeat(100)))
+        .collect();
+    let said = problem(("pyproject.toml", &project(&(many + "g20 = []\n"))), ("uv.lock", "version = 1\n"));
+    assert!(said.starts_with("lock-source-unreadable"), "{said}");
+}
+
+#[test]
+fn differences_are_bounded() {
+    let wanted: Vec<String> = (0..5000).map(|own| format!("\"p{own}\": \"1\"")).collect();
+    let source = format!("{{\"dependencies\": {{{}}}}}", wanted.join(", "));
+    let lock = r#"{"lockfileVersion": 3, "packages": {"": {}}}"#;
+    let files = files([("package.json", source.as_bytes()), ("package-lock.json", lock.as_bytes())]);
+    assert_eq!(check("node", &files, &[]).differences().len(), DIFFERENCES_MAX);
+}
+
+#[test]
+fn a_lock_file_does_not_lead_out_of_the_project() {
+    let lock = r#"{"lockfileVersion": 3, "packages": {"": {}, "../other": {"dependencies": {"a": "1"}}}}"#;
+    let mut files = files([("package.json", b"{}"), ("package-lock.json", lock.as_bytes())]);
+    files.insert("../other/package.json".to_owned(), b"{}".to_vec());
+    assert!(matches!(check("node", &files, &[]).state, State::Unknown(reason) if reason.contains("../other")));
+}
+
+#[test]
 fn the_named_manager_wins_over_leftovers() {
     let both: [(&str, &[u8]); 3] =
         [("package.json", br#"{"packageManager": "yarn@1.22.0"}"#), ("package-lock.json", b"{}"), ("yarn.lock", b"")];
@@ -117,7 +148,7 @@ fn damaged() -> impl Strategy<Value = (String, Vec<u8>, Vec<u8>)> {
     for entry in std::fs::read_dir(folder).expect("the folder of cases") {
         let path = entry.expect("an entry").path();
         let read = |name: &&str| Some(((*name).to_owned(), std::fs::read(path.join(name)).ok()?));
-        if let (Some(lock), Some(source)) = (LOCKS.iter().find_map(read), SOURCES.iter().find_map(|name| read(&name))) {
+        if let (Some(lock), Some(source)) = (LOCKS.iter().find_map(read), SOURCES.iter().find_map(read)) {
             cases.push((lock, source));
         }
     }

@@ -8,9 +8,9 @@ use std::str::FromStr;
 use pep440_rs::VersionSpecifiers;
 use toml::de::DeTable;
 
-use super::python::{Project, Requirement, Wanted, normalised, parts, same_pythons};
+use super::python::{Project, REQUIREMENTS_MAX, Requirement, Wanted, normalised, parts, same_pythons};
 use super::read::{Document, Folder, Role, Value, list, start, table, text};
-use super::{Difference, State, state};
+use super::{DIFFERENCES_MAX, Difference, State, is_full, state};
 use crate::problem::Problem;
 
 /// One requirement that the lock file recorded.
@@ -96,6 +96,9 @@ pub(super) fn check(folder: &Folder<'_>) -> Result<State, Problem> {
     let names = locked_groups.keys().map(|name| normalised(name.get_ref()));
     let names: BTreeSet<String> = names.chain(project.groups.keys().cloned()).collect();
     for group in names {
+        if is_full(&differences) {
+            break;
+        }
         let locked = locked_groups.iter().find(|(name, _)| normalised(name.get_ref()) == group);
         let locked = locked.and_then(|(_, list)| list.get_ref().as_array()).into_iter().flat_map(|array| array.iter());
         let locked = compare.locked(locked)?;
@@ -133,9 +136,13 @@ impl Compare<'_> {
     /// Reads the inline tables of a recorded list.
     fn locked<'t, 'd: 't>(&self, values: impl Iterator<Item = &'t Value<'d>>) -> Result<Vec<Locked>, Problem> {
         values
-            .map(|value| {
+            .enumerate()
+            .map(|(index, value)| {
                 let offset = start(value.span());
                 let problem = |message: &str| self.document.problem(offset, message);
+                if index >= REQUIREMENTS_MAX {
+                    return Err(problem("there are too many requirements"));
+                }
                 let own = value.get_ref().as_table().ok_or_else(|| problem("a requirement must be a table"))?;
                 let name = text(own, &["name"]).ok_or_else(|| problem("a requirement has no `name`"))?;
                 let rest = text(own, &["specifier"]).unwrap_or_default();
@@ -170,7 +177,8 @@ impl Compare<'_> {
                     // A marker may leave a package out; a source decides the version itself.
                     let is_plain = requirement.marker.is_none() && !self.is_sourced(requirement);
                     let versions = self.versions.get(&requirement.name).map(Vec::as_slice).unwrap_or_default();
-                    if is_plain && !versions.iter().any(|version| requirement.allows(version)) {
+                    if is_plain && !is_full(&differences) && !versions.iter().any(|version| requirement.allows(version))
+                    {
                         let locked = (!versions.is_empty()).then(|| versions.join(", "));
                         differences.push(own.differs(self.source, locked));
                     }
@@ -178,12 +186,12 @@ impl Compare<'_> {
                 None => unpaired.push((*extra, *own)),
             }
         }
-        for (extra, own) in unpaired {
+        for (extra, own) in unpaired.into_iter().take(DIFFERENCES_MAX) {
             // The recorded requirement of the same name, which says what has changed.
             let of_name = |locked: &&Locked| {
                 locked.requirement.name == own.requirement.name && self.extra_of(locked).as_deref() == extra
             };
-            let index = left.iter().position(|locked| of_name(locked));
+            let index = left.iter().position(of_name);
             let locked = index.map(|index| shown_of(&left.swap_remove(index).requirement));
             differences.push(own.differs(self.source, locked));
         }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::node::{Entry, Manifest, Recorded, judge, satisfies};
 use super::read::{Document, Folder, Role};
-use super::{Difference, State, state};
+use super::{Difference, State, is_full, state};
 use crate::problem::Problem;
 
 pub(super) fn check(folder: &Folder<'_>, manifest: &Manifest<'_>) -> Result<State, Problem> {
@@ -38,6 +38,9 @@ fn classic(manifest: &Manifest<'_>, document: &Document) -> Result<State, Proble
     let mut differences = Vec::new();
     let mut next = Vec::new();
     for (name, want) in &manifest.wanted {
+        if is_full(&differences) {
+            break;
+        }
         // Not in the lock file: what lies in the project itself.
         if ["link:", "portal:", "workspace:"].iter().any(|protocol| want.range.starts_with(protocol)) {
             continue;
@@ -54,9 +57,7 @@ fn classic(manifest: &Manifest<'_>, document: &Document) -> Result<State, Proble
             None => {
                 // What is there under that name says best what happened.
                 let prefix = format!("{name}@");
-                let of_name =
-                    |(key, _): &(&String, &usize)| key.strip_prefix(&prefix).is_some_and(|rest| !rest.contains('@'));
-                let found = keys.iter().find(of_name);
+                let found = keys.range(prefix.clone()..).next().filter(|(key, _)| key.starts_with(&prefix));
                 let locked = found.map(|(key, _)| key[prefix.len()..].to_owned());
                 differences.push(manifest.differs(name, want, locked));
                 next.extend(found.map(|(_, index)| *index));
@@ -70,7 +71,7 @@ fn classic(manifest: &Manifest<'_>, document: &Document) -> Result<State, Proble
         return Ok(if differences.is_empty() { State::Unknown(reason) } else { state(differences) });
     }
     // `resolutions` put other packages in place of those that are asked for.
-    if manifest.overridden.is_empty() {
+    if manifest.overridden.is_empty() && !is_full(&differences) {
         let mut needed = BTreeSet::new();
         while let Some(index) = next.pop() {
             if needed.insert(index) {
