@@ -9,7 +9,7 @@
 //! - `choose`: which lock file of a folder counts
 //! - `read`: files with a bound, parsers with a place
 //! - `node`: `package.json`, and how it is compared; `npm`, `pnpm`, `yarn`, `bun`, `bun_binary`: what each lock file recorded
-//! - `python`: `pyproject.toml` and requirements (PEP 440, 503, 508); `uv`, `poetry`, `requirements`: what each recorded
+//! - `python`, `marker`: `pyproject.toml` and requirements (PEP 440, 503, 508); `uv`, `poetry`, `requirements`: what each recorded
 //!
 //! # What it never does
 //! It runs no program, asks no registry and follows no path that a lock file names but the members of a workspace. It does not
@@ -33,6 +33,7 @@ use crate::text::shown;
 mod bun;
 mod bun_binary;
 mod choose;
+mod marker;
 mod node;
 mod npm;
 mod pnpm;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
-use pep440_rs::{Version, VersionSpecifiers};
+use pep440_rs::{Operator, Version, VersionSpecifier, VersionSpecifiers};
 use toml::de::DeTable;
 
 use super::Difference;
@@ -202,9 +202,23 @@ pub(super) fn normalised(name: &str) -> String {
     out
 }
 
-/// The parts of specifiers, in one order and spelling.
+/// The parts of specifiers, in one order and spelling: `4.0` is `4`, but not where the number of parts has a meaning.
 pub(super) fn parts(specifiers: &VersionSpecifiers) -> BTreeSet<String> {
-    specifiers.iter().map(ToString::to_string).collect()
+    let part = |own: &VersionSpecifier| {
+        let text = own.to_string();
+        let is_counted =
+            own.operator().is_star() || matches!(own.operator(), Operator::TildeEqual | Operator::ExactEqual);
+        let is_release = text.chars().all(|c| c.is_ascii_digit() || !c.is_ascii_alphanumeric());
+        if is_counted || !is_release {
+            return text;
+        }
+        let mut text = text.as_str();
+        while let Some(shorter) = text.strip_suffix(".0") {
+            text = shorter;
+        }
+        text.to_owned()
+    };
+    specifiers.iter().map(part).collect()
 }
 
 /// Whether two `requires-python` allow the same versions. Tools rewrite them (`~=3.9` becomes `>=3.9, <4`), so that not the texts
