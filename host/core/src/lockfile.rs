@@ -11,6 +11,12 @@
 //! - `node`: `package.json`, and how it is compared; `npm`, `pnpm`, `yarn`, `bun`, `bun_binary`: what each lock file recorded
 //! - `python`, `marker`: `pyproject.toml` and requirements (PEP 440, 503, 508); `uv`, `poetry`, `requirements`: what each recorded
 //!
+//! # What in sync means
+//! The lock file was written for what the project asks for now: its own manager would leave it as it is. That is what
+//! `uv lock --check`, `poetry check --lock` and pnpm's frozen install demand too. It is stricter than `npm ci`, bun's and classic
+//! yarn's frozen installs, which let pass what the next install would rewrite: a changed range that still holds the locked
+//! version, a dependency that moved to another section, one that is gone.
+//!
 //! # What it never does
 //! It runs no program, asks no registry and follows no path that a lock file names but the members of a workspace. It does not
 //! verify that a recorded tree is complete: it says whether the lock file still answers the project's own files. Where

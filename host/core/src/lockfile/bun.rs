@@ -42,7 +42,7 @@ pub(super) fn check(folder: &Folder<'_>, manifest: &Manifest<'_>) -> Result<Stat
             }
         }
         let peers = ranges(workspace, PEERS).collect();
-        recorded.insert(own.name.as_str().to_owned(), Recorded { entries, peers: Some(peers) });
+        recorded.insert(own.name.as_str().to_owned(), Recorded { entries, peers: Some(peers), ..Recorded::default() });
     }
     let overrides = object("overrides").map(|overrides| &overrides.properties[..]).unwrap_or_default();
     let manifest = manifest.with_overrides(overrides.iter().map(|own| own.name.as_str()));

@@ -134,7 +134,7 @@ impl Table<'_> {
                 entries.insert(name, Entry { section: Some(section), range, version });
             }
         }
-        Some(Recorded { entries, peers: Some(peers) })
+        Some(Recorded { entries, peers: Some(peers), ..Recorded::default() })
     }
 
     /// The version of a package from a registry: kind, URL, three numbers, pre-release, build.

@@ -32,6 +32,8 @@ pub(super) struct Manifest<'d> {
     document: &'d Document,
     pub(super) wanted: BTreeMap<String, Want>,
     pub(super) peers: BTreeMap<String, Want>,
+    /// Peers that nobody has to install.
+    optional_peers: BTreeSet<String>,
     /// The patterns of `workspaces`.
     pub(super) workspaces: Vec<String>,
     /// Packages whose version is decided by `overrides`, `resolutions` or pnpm's overrides.
@@ -56,6 +58,8 @@ pub(super) struct Recorded {
     pub(super) entries: BTreeMap<String, Entry>,
     /// Recorded peers; none where the lock file does not record those of a project.
     pub(super) peers: Option<BTreeMap<String, String>>,
+    /// Whether the manager installed the peers and recorded them among the dependencies.
+    pub(super) has_peers_installed: bool,
 }
 
 impl<'d> Manifest<'d> {
@@ -66,6 +70,12 @@ impl<'d> Manifest<'d> {
             wanted.append(&mut dependencies(document, &tree, section)?);
         }
         let peers = dependencies(document, &tree, PEERS)?;
+        let optional_peers = last(&tree, "peerDependenciesMeta").and_then(Value::as_object);
+        let optional_peers = optional_peers.into_iter().flat_map(|meta| &meta.properties);
+        let is_optional = |meta: &Object<'_>| {
+            last(meta, "optional").and_then(Value::as_boolean_lit).is_some_and(|optional| optional.value)
+        };
+        let optional_peers = optional_peers.filter(|own| own.value.as_object().is_some_and(is_optional));
         let workspaces = match last(&tree, "workspaces") {
             Some(Value::Object(object)) => last(object, "packages").map(texts),
             list => list.map(texts),
@@ -80,6 +90,7 @@ impl<'d> Manifest<'d> {
             document,
             wanted,
             peers,
+            optional_peers: optional_peers.map(|own| own.name.as_str().to_owned()).collect(),
             workspaces: workspaces.unwrap_or_default(),
             overridden: overridden.collect(),
             package_manager: package_manager.map(|text| text.value.to_string()),
@@ -153,6 +164,15 @@ impl<'d> Manifest<'d> {
             if !is_full(&differences) && !self.wanted.contains_key(name) && !self.peers.contains_key(name) {
                 let locked = entry.range.as_ref().or(entry.version.as_ref());
                 differences.push(extra(name, entry.section.unwrap_or("dependencies"), locked));
+            }
+        }
+        if recorded.has_peers_installed {
+            let is_installed = |name: &String| !self.wanted.contains_key(name) && !self.optional_peers.contains(name);
+            for (name, want) in self.peers.iter().filter(|(name, _)| is_installed(name)) {
+                let range = recorded.entries.get(name).and_then(|entry| entry.range.as_ref());
+                if !is_full(&differences) && range != Some(&want.range) && !self.overridden.contains(name) {
+                    differences.push(self.differs(name, want, range.cloned()));
+                }
             }
         }
         if let Some(peers) = &recorded.peers {

@@ -97,7 +97,10 @@ fn of_packages(packages: BTreeMap<String, Package>) -> BTreeMap<String, Recorded
                 entries.insert(name.clone(), Entry { section: Some(section), range: Some(range.clone()), version });
             }
         }
-        recorded.insert(path.clone(), Recorded { entries, peers: Some(package.peer_dependencies.clone()) });
+        recorded.insert(
+            path.clone(),
+            Recorded { entries, peers: Some(package.peer_dependencies.clone()), ..Recorded::default() },
+        );
     }
     recorded
 }
@@ -111,7 +114,7 @@ fn of_tree(manifest: &Manifest<'_>, document: &Document, tree: &BTreeMap<String,
             entries.insert(name.clone(), Entry { version: node.version.clone(), ..Entry::default() });
         }
     }
-    let mut differences = manifest.compare(&Recorded { entries, peers: None }, &document.file);
+    let mut differences = manifest.compare(&Recorded { entries, peers: None, ..Recorded::default() }, &document.file);
 
     // By name alone: which copy of a package a name means does not matter to whether anyone needs it.
     let mut needs: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();

@@ -173,7 +173,7 @@ fn berry(folder: &Folder<'_>, manifest: &Manifest<'_>, document: &Document) -> R
         let path = if path == "." { String::new() } else { path.to_owned() };
         let entry = |(name, range)| (name, Entry { range: Some(range), ..Entry::default() });
         let entries = own.dependencies.unwrap_or_default().into_iter().map(entry).collect();
-        recorded.insert(path, Recorded { entries, peers: Some(own.peers.unwrap_or_default()) });
+        recorded.insert(path, Recorded { entries, peers: Some(own.peers.unwrap_or_default()), ..Recorded::default() });
     }
     judge(folder, manifest, &document.file, &recorded, &manifest.workspaces)
 }
