@@ -298,6 +298,7 @@ impl Host {
             commands: ordered,
             ended,
             state: State::default(),
+            telemetry: self.inner.telemetry.clone(),
             created_ms,
             summary: json!({ "goal": redactor.text(&midplane_core::text::preview(&task.goal, 200)), "plugin": profile.manifest.name }),
         };

@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::provision::{Kept, Provisioned, check_output};
 use crate::sink::{RunSink, Write};
+use crate::telemetry::Telemetry;
 
 /// What others ask of a driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +59,8 @@ pub(crate) struct Driver {
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) ended: watch::Sender<Ended>,
     pub(crate) state: State,
+    /// Told of the end before anyone else, so that who waits for the run can flush it.
+    pub(crate) telemetry: Option<Telemetry>,
     pub(crate) created_ms: u64,
     pub(crate) summary: Value,
 }
@@ -98,6 +101,9 @@ impl Driver {
             (Ok(()), None) => Err(Error::internal("no-terminal", "the driver ended without a terminal")),
         };
         self.writes.close();
+        if let Some(telemetry) = self.telemetry.as_ref().filter(|_| ended.is_ok()) {
+            telemetry.run_ended(&self.log, &self.run_id);
+        }
         self.ended.send_replace(Some(ended));
     }
 

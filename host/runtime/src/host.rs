@@ -13,6 +13,8 @@ use midplane_core::manifest::PluginKind;
 use midplane_core::permission::{Grant, Grants, Origin};
 use midplane_core::redact::{Redactor, SecretValue, Secrets};
 use midplane_core::run::{self, End, Input, State, StopCause};
+use midplane_core::telemetry::measure::Sample;
+use midplane_core::telemetry::settings::Settings;
 use midplane_core::{Digest, Error, ProfileName, Result, RunId};
 use midplane_engine::plugin::Availability;
 use midplane_engine::{Control, Engine};
@@ -30,6 +32,7 @@ use crate::profile::{self, Profile};
 use crate::registry::{Embedded, Entry, Registry, unknown};
 use crate::secret::keeper::{Keeper, Resolution};
 use crate::secret::{Environment, References, SecretSource};
+use crate::telemetry::Telemetry;
 use crate::view::{GrantView, OutputFile, PluginView, ProfileView, RunView, Subscription};
 
 /// Makes a [`Host`].
@@ -43,6 +46,7 @@ pub struct Builder {
     env: Environment,
     keeper: Option<Keeper>,
     core_dumps: Option<PathBuf>,
+    telemetry: Option<Settings>,
 }
 
 /// A host of agent runs. Clones share it.
@@ -66,6 +70,8 @@ pub(crate) struct Inner {
     /// The folder of a host whose state is in memory, removed with it.
     _temporary: Option<tempfile::TempDir>,
     pub(crate) room: Arc<Semaphore>,
+    /// Unset where nothing leaves, which is the default.
+    pub(crate) telemetry: Option<Telemetry>,
     env: Environment,
     /// Secrets of a vault, under the identity of this host.
     keeper: Option<Keeper>,
@@ -163,6 +169,14 @@ impl Builder {
         self
     }
 
+    /// Sends each ended run as a trace to the collector that the settings name. Without, and with settings that name none,
+    /// nothing leaves. What the settings say that cannot be used is logged, and fails nothing.
+    #[must_use]
+    pub fn telemetry(mut self, settings: Settings) -> Self {
+        self.telemetry = Some(settings);
+        self
+    }
+
     /// Opens it: the store, the engine, and what other processes left unfinished.
     pub async fn open(self) -> Result<Host> {
         let limits = self.config.limits()?;
@@ -188,6 +202,7 @@ impl Builder {
                 (Store::memory()?, None, cache)
             }
         };
+        let telemetry = self.telemetry.and_then(|settings| Telemetry::start(settings, &tls));
         let spool = cache.clone();
         let cache = self.cache.unwrap_or(cache);
         let engine = match self.core_dumps {
@@ -214,6 +229,7 @@ impl Builder {
                 spool,
                 _temporary: temporary,
                 room: Arc::new(Semaphore::new(room)),
+                telemetry,
                 keeper: self.keeper.map(|keeper| keeper.env_of(self.env.clone())),
                 env: self.env,
                 runs: Mutex::default(),
@@ -241,6 +257,7 @@ impl Host {
             env: Arc::new(|name| std::env::var(name).ok()),
             keeper: None,
             core_dumps: None,
+            telemetry: None,
         }
     }
 
@@ -455,6 +472,12 @@ impl Host {
         self.inner.store.check().await
     }
 
+    /// What telemetry counted in this process: what was dropped, what could not be sent. Empty where nothing leaves.
+    #[must_use]
+    pub fn measures(&self) -> Vec<Sample> {
+        self.inner.telemetry.as_ref().map_or_else(Vec::new, Telemetry::samples)
+    }
+
     // ---- end ----
 
     /// Stops all runs of this process and waits for their terminals, at most for the grace period and a little more.
@@ -474,6 +497,9 @@ impl Host {
         if tokio::time::timeout(time, all).await.is_err() {
             tracing::warn!("runs did not end in time; they are closed by the next process");
         }
+        if let Some(telemetry) = &self.inner.telemetry {
+            telemetry.flush().await;
+        }
     }
 
     // ---- inside ----
@@ -488,6 +514,13 @@ impl Host {
 
     pub(crate) fn unregister(&self, run_id: &RunId) {
         self.runs_here().remove(run_id);
+    }
+
+    /// A run has its terminal: its trace may leave. Never waits, never fails.
+    pub(crate) fn trace(&self, run_id: &RunId) {
+        if let Some(telemetry) = &self.inner.telemetry {
+            telemetry.run_ended(&self.inner.store.log, run_id);
+        }
     }
 
     fn active(&self, run_id: &RunId) -> Option<Active> {
@@ -688,6 +721,7 @@ impl Host {
         );
         let append = Append { run_id: row.run_id.clone(), expected_seq, t_ms, events: step.append, index: Some(index) };
         self.inner.store.log.append(append).await?;
+        self.trace(&row.run_id);
         tracing::warn!(run = %row.run_id, "a run whose process is gone was closed");
         Ok(true)
     }

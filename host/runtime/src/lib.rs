@@ -11,6 +11,7 @@
 //! - `workspace`, `rights`, `secret`: the folder of a run, what its plugin may do, where secrets come from
 //! - `owner`: which process drives a run; `paths`, `config`: where state is, what the operator wrote
 //! - [`check`]: the files of a project, read and checked
+//! - `telemetry`: ended runs as traces to an OTLP collector, if one is named
 //! - `view`: what is shown of runs, plugins, profiles and grants
 //!
 //! # What it never does
@@ -43,6 +44,7 @@ mod registry;
 mod rights;
 pub mod secret;
 mod sink;
+mod telemetry;
 mod tools;
 pub mod view;
 mod workspace;
