@@ -81,15 +81,8 @@ pub enum Layer {
 
 impl Layer {
     /// Every layer, from low to high.
-    pub const ALL: [Self; 7] = [
-        Self::Project,
-        Self::Default,
-        Self::Environment,
-        Self::Machine,
-        Self::Substrate,
-        Self::Role,
-        Self::Overrides,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Project, Self::Default, Self::Environment, Self::Machine, Self::Substrate, Self::Role, Self::Overrides];
 
     /// The word for it.
     #[must_use]
@@ -232,21 +225,25 @@ impl Node {
         }
     }
 
-    /// Every value below that is no mapping with keys, with its path, in order.
+    /// Every value below, with its path, in order: all but mappings and lists that only hold others. One that replaced
+    /// something or was made from an expression is among them, before what it holds.
     #[must_use]
     pub fn leaves(&self) -> Vec<(String, &Self)> {
         let mut leaves = Vec::new();
         let mut todo = vec![(String::new(), self)];
         while let Some((path, node)) = todo.pop() {
+            // Reversed, because the last one that is put on is taken first.
+            let from = todo.len();
             match &node.value {
-                Value::Map(map) if !map.is_empty() => {
-                    // Reversed, because the last one that is put on is taken first.
-                    todo.extend(map.iter().rev().map(|(key, node)| (path::joined(&path, key), node)));
+                Value::Map(map) => todo.extend(map.iter().map(|(key, node)| (path::joined(&path, key), node))),
+                Value::List(list) => {
+                    todo.extend(list.iter().enumerate().map(|(at, node)| (path::joined(&path, &at.to_string()), node)));
                 }
-                Value::List(list) if !list.is_empty() => {
-                    todo.extend(list.iter().enumerate().rev().map(|(at, node)| (path::joined(&path, &at.to_string()), node)));
-                }
-                _ => leaves.push((path, node)),
+                _ => {}
+            }
+            todo[from..].reverse();
+            if todo.len() == from || !node.replaced.is_empty() || node.written.is_some() {
+                leaves.push((path, node));
             }
         }
         leaves
