@@ -417,6 +417,12 @@ pub const CODES: &[Code] = &[
         recovery: "Make it smaller, or refer to fewer things.",
     },
     Code {
+        code: "config-unsettled",
+        kind: ErrorKind::Conflict,
+        meaning: "A part of the configuration was asked for as standing by itself, and a value in it refers to another.",
+        recovery: "Write the value itself, or take the part with its references resolved.",
+    },
+    Code {
         code: "config-path",
         kind: ErrorKind::NotFound,
         meaning: "The configuration has nothing at this path, or null.",

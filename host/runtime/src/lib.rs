@@ -10,6 +10,7 @@
 //! - `tools`, `process`, `approval`: what the host runs for an agent, granted programs, and their questions
 //! - `workspace`, `rights`, `secret`: the folder of a run, what its plugin may do, where secrets come from
 //! - `owner`: which process drives a run; `paths`, `config`: where state is, what the operator wrote
+//! - [`check`]: the files of a project, read and checked
 //! - `view`: what is shown of runs, plugins, profiles and grants
 //!
 //! # What it never does
@@ -22,6 +23,7 @@ mod admit;
 mod approval;
 mod blob;
 mod call;
+pub mod check;
 pub mod config;
 mod driver;
 mod egress;
@@ -39,7 +41,7 @@ mod provision;
 mod reach;
 mod registry;
 mod rights;
-mod secret;
+pub mod secret;
 mod sink;
 mod tools;
 pub mod view;
@@ -56,3 +58,4 @@ pub use midplane_engine::plugin::Availability;
 pub use midplane_store::{RunQuery, RunRow};
 pub use paths::Paths;
 pub use registry::Embedded;
+pub use secret::keeper::Keeper;

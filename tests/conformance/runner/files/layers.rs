@@ -46,8 +46,13 @@ fn viewed(case: &Case<'_>) -> Ours {
     let variables = Variables::new(variables_in(&input["data"].to_string()), []);
     let data = input["data"].as_object().cloned().unwrap_or_default();
     let path = input["path"].as_str().unwrap_or_default();
-    let view = |merged: &Merged| Ok(merged.view(path, &variables)?.resolve()?.to_json());
-    let merged = Source::from_data(Layer::Default, "data", &data).and_then(|source| merge([source], &variables));
+    let eager = input["resolve"].as_bool() == Some(true);
+    let view = |merged: &Merged| {
+        let view = merged.view(path, &variables)?;
+        Ok(if eager { view.settled()? } else { view.resolve()? }.to_json())
+    };
+    let merged =
+        Source::from_data(Layer::Default, "data", &data).and_then(|source| merge([source], &variables));
     compare(case, merged.and_then(|merged| view(&merged)))
 }
 
