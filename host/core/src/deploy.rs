@@ -67,7 +67,7 @@ pub const CODES: &[Code] = &[
         recovery: "Set it in the environment, in `.env`, or as a secret if it is one; `.env.example` lists all of them.",
     },
     Code {
-        code: "env-name",
+        code: "env-file-name",
         kind: ErrorKind::Invalid,
         meaning: "A quoted name in an env file has a `=` or NUL in it, which no environment can hold.",
         recovery: "Rename the variable: letters, digits and `_`.",

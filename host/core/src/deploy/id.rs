@@ -3,7 +3,7 @@
 //! # Layout
 //! - [`DeploymentId`]: `dep_` and 12 lower-case hex digits, nothing else
 //! - [`Content`]: what a deployment is made of, and the id that follows from it alone
-//! - [`IdempotencyKey`]: 32 hex digits that stand for one request, for [`IDEMPOTENCY_WINDOW_MS`]
+//! - [`IdempotencyKey`]: 32 hex digits that stand for one request, for [`IDEMPOTENCY_WINDOW_MS`](super::limits::IDEMPOTENCY_WINDOW_MS)
 //!
 //! The forms are runtm-shared's (`ids.py`). Its check took whatever Python's `int(text, 16)` takes (signs, underscores, white
 //! space, digits of any script), and such ids became parts of storage keys; here a text has the form or it is refused.
@@ -18,15 +18,12 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::limits;
+use super::limits::IDEMPOTENCY_WINDOW_MS;
 use crate::text::shown;
 use crate::{Digest, Error, Result};
 
 /// What every deployment id begins with.
 pub const PREFIX: &str = "dep_";
-
-/// Milliseconds for which an idempotency key stands for its request.
-pub const IDEMPOTENCY_WINDOW_MS: u64 = limits::IDEMPOTENCY_WINDOW_MS;
 
 /// One deployment: [`PREFIX`] and 12 lower-case hex digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

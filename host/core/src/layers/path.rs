@@ -63,8 +63,13 @@ impl View<'_> {
             Err(refused) if refused.problems.len() == references.len() => return Err(refused),
             _ => {}
         }
-        Err(Refused::at(&origin, &field, "config-unsettled", format!("`{}` refers to another value", shown(&field, 80)))
-            .hint("resolve the part instead"))
+        Err(Refused::at(
+            &origin,
+            &field,
+            "config-unsettled",
+            format!("`{}` refers to another value", shown(&field, 80)),
+        )
+        .hint("resolve the part instead"))
     }
 
     /// The part as it was written.

@@ -89,7 +89,7 @@ fn growth_is_bounded() {
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for i in 1..12 {
         let before = format!("*a{}", i - 1);
-        bomb += &format!("a{i}: &a{i} [{}]\n", vec![before.as_str(); 10].join(", "));
+        bomb += &format!("a{i}: &a{i} [{}]\n", [before.as_str(); 10].join(", "));
     }
     assert!(tree(&bomb).contains("more than 100000 nodes"), "{}", tree(&bomb));
     // Few nodes, much text.

@@ -94,7 +94,6 @@ pub fn read(text: &str) -> Result<Option<Node>, Fault> {
 
 /// [`read`], but an alias inside the node that it names is an empty collection with the tag [`CYCLE`]. PyYAML makes such
 /// structures, and what it gives them to refuses them by their kind.
-#[allow(dead_code, reason = "the parser of project files comes next")]
 pub(crate) fn read_with_cycles(text: &str) -> Result<Option<Node>, Fault> {
     read_document(text, true)
 }
@@ -158,7 +157,8 @@ fn read_document(text: &str, cycles: bool) -> Result<Option<Node>, Fault> {
     Ok(builder.root)
 }
 
-fn events(text: &str) -> Parser<'_, granit_parser::StrInput<'_>> {
+/// The events of a text, without comments.
+pub(super) fn events(text: &str) -> Parser<'_, granit_parser::StrInput<'_>> {
     let options = granit_parser::options! { emit_anchor_events: true, emit_comments: false };
     Parser::new_from_str_with_options(text, options)
 }
@@ -293,9 +293,17 @@ struct Size {
 struct Open {
     node: Node,
     anchor: usize,
+    /// Whether it is a mapping in braces.
+    flow: bool,
     /// A key that waits for its value.
     key: Option<Node>,
     size: Size,
+}
+
+impl Open {
+    fn expects_flow_key(&self) -> bool {
+        self.flow && self.key.is_none()
+    }
 }
 
 /// Builds a tree from events, without recursion.
@@ -324,14 +332,25 @@ impl Builder {
                 Ok(())
             }
             Event::Scalar(text, style, anchor, tag) => {
+                // What was left out is reported as `~`.
+                let absent = style == ScalarStyle::Plain && span.is_empty();
+                let text = if absent { Cow::Borrowed("") } else { text };
                 let size = Size { nodes: 1, text: text.len(), depth: 1 };
+                if self.open.last().is_some_and(Open::expects_flow_key) && span.start.line() != span.end.line() {
+                    return Err(Fault::new(at, "a key stands on one line"));
+                }
                 let (tag, forced_plain) = resolved(tag.as_deref());
                 let plain = (style == ScalarStyle::Plain && tag.is_none()) || forced_plain;
                 let value = Yaml::Scalar { text: text.into_owned(), plain };
                 self.done(Node { at, tag, value }, size, 1, anchor)
             }
-            Event::SequenceStart(_, anchor, tag) => self.begin(at, tag.as_deref(), Yaml::Sequence(Vec::new()), anchor),
-            Event::MappingStart(_, anchor, tag) => self.begin(at, tag.as_deref(), Yaml::Mapping(Vec::new()), anchor),
+            Event::SequenceStart(_, anchor, tag) => {
+                self.begin(at, tag.as_deref(), Yaml::Sequence(Vec::new()), anchor, false)
+            }
+            Event::MappingStart(style, anchor, tag) => {
+                let flow = style == StructureStyle::Flow;
+                self.begin(at, tag.as_deref(), Yaml::Mapping(Vec::new()), anchor, flow)
+            }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
                 // Its members were counted when each was done.
                 Some(Open { node, anchor, size, .. }) => self.done(node, size, 1, anchor),
@@ -342,13 +361,13 @@ impl Builder {
         }
     }
 
-    fn begin(&mut self, at: Mark, tag: Option<&Tag>, value: Yaml, anchor: usize) -> Result<(), Fault> {
+    fn begin(&mut self, at: Mark, tag: Option<&Tag>, value: Yaml, anchor: usize, flow: bool) -> Result<(), Fault> {
         if self.open.len() >= DEPTH_MAX {
             return Err(too_deep(at));
         }
         let node = Node { at, tag: resolved(tag).0, value };
         let size = Size { nodes: 1, text: 0, depth: 1 };
-        self.open.push(Open { node, anchor, key: None, size });
+        self.open.push(Open { node, anchor, flow, key: None, size });
         Ok(())
     }
 

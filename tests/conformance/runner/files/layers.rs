@@ -51,8 +51,7 @@ fn viewed(case: &Case<'_>) -> Ours {
         let view = merged.view(path, &variables)?;
         Ok(if eager { view.settled()? } else { view.resolve()? }.to_json())
     };
-    let merged =
-        Source::from_data(Layer::Default, "data", &data).and_then(|source| merge([source], &variables));
+    let merged = Source::from_data(Layer::Default, "data", &data).and_then(|source| merge([source], &variables));
     compare(case, merged.and_then(|merged| view(&merged)))
 }
 

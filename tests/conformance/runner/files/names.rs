@@ -213,7 +213,10 @@ fn error_of(class: &str, input: &Value) -> Option<DeployError> {
         "HealthCheckError" => DeployError::HealthCheckFailed { path: text(0)?, status: status(1) },
         "InvalidTokenError" => DeployError::InvalidToken,
         "RateLimitError" => DeployError::RateLimited { retry_after_ms: number(0).map(|s| s * 1000) },
-        "FlyError" => DeployError::ProviderFailed { message: text(0)?, status: status(1) },
+        "FlyError" => DeployError::ProviderFailed {
+            message: text(0)?,
+            status: number(1).and_then(|status| u16::try_from(status).ok()),
+        },
         "ProviderNotConfiguredError" => DeployError::ProviderNotConfigured { provider: text(0)? },
         "StorageWriteError" => DeployError::StorageWrite { key: text(0)?, reason: text(1)? },
         "StorageReadError" => DeployError::StorageRead { key: text(0)?, reason: text(1)? },

@@ -1,9 +1,8 @@
 //! Enumerations, constants and defaults. Ours are told under the names of the original; what they hold is the library's.
 
 use midplane_core::deploy::env_value::EnvType;
-use midplane_core::deploy::id::IDEMPOTENCY_WINDOW_MS;
 use midplane_core::deploy::lease::TTL_MS_WITHOUT_HEARTBEAT;
-use midplane_core::deploy::limits::{DeployLimits, TenantLimits};
+use midplane_core::deploy::limits::{DeployLimits, IDEMPOTENCY_WINDOW_MS, TenantLimits};
 use midplane_core::deploy::record::{
     AgentType, CustomDomain, LogType, PolicyMode, SessionConstraints, SessionMode, SessionRecord,
 };
