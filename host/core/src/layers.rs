@@ -363,6 +363,30 @@ pub const CODES: &[Code] = &[
         recovery: "Write keys and values below its name; `{}` sets nothing.",
     },
     Code {
+        code: "config-unknown-key",
+        kind: ErrorKind::Invalid,
+        meaning: "The configuration has a key that means nothing there.",
+        recovery: "Correct its name; the hint says which keys there are.",
+    },
+    Code {
+        code: "config-shape",
+        kind: ErrorKind::Invalid,
+        meaning: "A value of the configuration is not what its key takes.",
+        recovery: "Write the kind of value that the message names.",
+    },
+    Code {
+        code: "config-project",
+        kind: ErrorKind::Denied,
+        meaning: "The `midplane.yaml` of a project sets what only the operator may: rights, secrets, trust, paths, or a raised limit.",
+        recovery: "Put it into the operator's own configuration, if it is wanted there, and take it out of the project's file.",
+    },
+    Code {
+        code: "grant-configured",
+        kind: ErrorKind::Conflict,
+        meaning: "A grant that is to be taken back stands in the configuration, which no command changes.",
+        recovery: "Take it out of the file that the message names.",
+    },
+    Code {
         code: "config-merge",
         kind: ErrorKind::Invalid,
         meaning: "One layer has a list where another has a mapping.",

@@ -69,6 +69,17 @@ impl Source {
         reader.finish(Self { root, spelled: BTreeMap::new() })
     }
 
+    /// A layer, or several that were merged, whose references were followed: what is merged with it cannot change what they
+    /// stand for. Anything but a mapping is an empty layer.
+    #[must_use]
+    pub fn settled(root: Node) -> Self {
+        let root = match root.value {
+            Value::Map(_) => root,
+            _ => Node::new(Value::Map(IndexMap::new()), root.origin),
+        };
+        Self { root, spelled: BTreeMap::new() }
+    }
+
     /// The layer of assignments such as `limits.events_max=1000`, later ones over earlier ones. The path is dotted or
     /// bracketed (a dot within a key is `\.`), the value is YAML. `name` stands for the file (`--set`).
     pub fn assignments<T: AsRef<str>>(name: &str, assignments: impl IntoIterator<Item = T>) -> Result<Self, Refused> {
