@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::commands::{check, completions, doctor, explain, grant, plugin, profile, requests, run, runs, schema};
+use crate::commands::{
+    check, completions, config, doctor, explain, grant, plugin, profile, requests, run, runs, schema,
+};
 use crate::logging::Filter;
 
 /// Run agent tasks in sandboxed plugins
@@ -82,6 +84,9 @@ pub(crate) enum Command {
     /// List, give and take back grants
     #[command(subcommand)]
     Grant(grant::GrantCommand),
+    /// Show the configuration, where each value comes from, and how identities differ
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Check manifest, requests, discovery and lock files; nothing is run
     Check(check::CheckArgs),
     /// Show what an agent asks to be changed in the manifest, and change it

@@ -261,6 +261,12 @@ impl Host {
         }
     }
 
+    /// The configuration that it was made with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
     /// The bounds in force.
     #[must_use]
     pub fn limits(&self) -> &Limits {
@@ -449,14 +455,22 @@ impl Host {
     /// The operator's grants, of one profile or all.
     pub async fn grants(&self, profile: Option<&str>) -> Result<Vec<GrantView>> {
         let profile = profile.map(ProfileName::new).transpose()?;
-        Ok(self.inner.store.grants.list(profile.as_ref()).await?.into_iter().map(GrantView::from).collect())
+        let stored = self.inner.store.grants.list(profile.as_ref()).await?;
+        let configured =
+            self.inner.config.profiles.keys().filter(|name| profile.as_ref().is_none_or(|own| own == *name));
+        let configured = configured
+            .flat_map(|name| self.inner.config.grants(name).map(|(grant, at)| GrantView::configured(name, grant, at)));
+        let mut views: Vec<GrantView> = stored.into_iter().map(GrantView::from).chain(configured).collect();
+        views.sort_by(|a, b| a.profile.cmp(&b.profile));
+        Ok(views)
     }
 
     /// Grants something to a profile for good. Whether it is new.
     pub async fn allow(&self, profile: &str, grant: &Grant) -> Result<bool> {
-        let (profile, _) = self.resolve(profile).await?;
-        let row =
-            midplane_store::Grant { profile, grant: grant.to_string(), created_ms: now_ms(), note: String::new() };
+        let (profile, entry) = self.resolve(profile).await?;
+        // The plugin is noted because a project can put another one under the same name.
+        let note = entry.manifest.name.to_string();
+        let row = midplane_store::Grant { profile, grant: grant.to_string(), created_ms: now_ms(), note };
         self.inner.store.grants.allow(row).await
     }
 
@@ -464,7 +478,15 @@ impl Host {
     pub async fn revoke(&self, profile: &str, grant: &Grant) -> Result<bool> {
         // Also for a profile that is not there any more: its grants must not outlive it unseen.
         let profile = ProfileName::new(profile)?;
-        self.inner.store.grants.revoke(&profile, &grant.to_string()).await
+        let revoked = self.inner.store.grants.revoke(&profile, &grant.to_string()).await?;
+        match self.inner.config.grants(&profile).find(|(configured, _)| *configured == grant) {
+            Some((_, at)) => {
+                let place = at.map_or_else(|| "the configuration".to_owned(), ToString::to_string);
+                Err(Error::conflict("grant-configured", format!("`{profile}` has `{grant}` from {place}"))
+                    .hint("take it out of the configuration"))
+            }
+            None => Ok(revoked),
+        }
     }
 
     /// Reads the whole store and says what is wrong with it, if anything.
@@ -601,8 +623,17 @@ impl Host {
     /// What the operator allows a profile, with what is allowed for this once.
     pub(crate) async fn granted(&self, profile: &ProfileName, once: &[Grant]) -> Result<Grants> {
         let mut grants = Grants::default();
+        let config = &self.inner.config;
+        // Where a project says which plugin a profile is, only what was granted to that very plugin is meant.
+        let meant = config.profiles.get(profile).and_then(|profile| profile.plugin.as_ref());
+        let meant = meant.filter(|_| config.is_of_project(profile));
         for row in self.inner.store.grants.list(Some(profile)).await? {
-            grants.insert(row.grant.parse()?, Origin::Stored);
+            if meant.is_none_or(|plugin| plugin.as_str() == row.note) {
+                grants.insert(row.grant.parse()?, Origin::Stored);
+            }
+        }
+        for (grant, _) in config.grants(profile) {
+            grants.insert(grant.clone(), Origin::Configured);
         }
         for grant in once {
             grants.insert(grant.clone(), Origin::Once);
@@ -795,7 +826,7 @@ impl Host {
             Err(error) => return Ok(ProfileView::broken(name, error)),
         };
         Ok(match self.settle(name, &entry) {
-            Ok(settled) => ProfileView::new(name, &entry, &settled, &granted),
+            Ok(settled) => ProfileView::new(name, &entry, &settled, &granted, &self.inner.config),
             Err(error) => ProfileView::broken(name, error),
         })
     }

@@ -51,7 +51,7 @@ mod workspace;
 
 pub use admit::{Refusal, Run, RunRequest};
 pub use approval::{Asked, Asker, Reply};
-pub use config::Config;
+pub use config::{Config, Selection, Sources};
 pub use first_party::FIRST_PARTY;
 pub use helper::main as helper_main;
 pub use host::{Builder, CancelReceipt, Host};

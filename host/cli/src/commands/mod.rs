@@ -6,6 +6,7 @@ use crate::exit::Exit;
 
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod config;
 pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod grant;
@@ -24,6 +25,7 @@ pub(crate) async fn run(app: &App, command: Command) -> anyhow::Result<Exit> {
         Command::Plugin(command) => plugin::run(app, command).await,
         Command::Profile(command) => profile::run(app, command).await,
         Command::Grant(command) => grant::run(app, command).await,
+        Command::Config(command) => config::run(app, &command),
         Command::Check(args) => check::run(app, &args),
         Command::Requests(command) => requests::run(app, command).await,
         Command::Explain(args) => explain::run(app, &args),

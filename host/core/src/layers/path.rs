@@ -27,6 +27,9 @@ impl Merged {
             return Err(missing());
         }
         let keys = if relative.is_empty() { Vec::new() } else { split(relative) };
+        if keys.is_empty() && !relative.is_empty() {
+            return Err(missing());
+        }
         let got = resolver.select(&keys)?.ok_or_else(missing)?;
         match &got.node().value {
             Value::Map(_) => Ok(View { resolver, got }),
