@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::commands::{completions, doctor, grant, plugin, profile, run, runs};
+use crate::commands::{batch, completions, doctor, grant, plugin, profile, run, runs};
 use crate::logging::Filter;
 
 /// Run agent tasks in sandboxed plugins
@@ -70,9 +70,12 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Run a task under a profile
     Run(Box<run::RunArgs>),
-    /// List, follow, cancel and remove runs
+    /// List, follow, feed, cancel and remove runs
     #[command(subcommand)]
     Runs(runs::RunsCommand),
+    /// Check event batches
+    #[command(subcommand)]
+    Batch(batch::BatchCommand),
     /// List, add and remove plugins
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
