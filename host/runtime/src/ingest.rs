@@ -157,7 +157,7 @@ impl Host {
                 if error.code == "after-terminal" {
                     let events = feed.state.late(&arrivals);
                     feed.late_events += events;
-                    tracing::warn!(run = %run_id, events, "events came after the terminal");
+                    tracing::info!(run = %run_id, events, "events came after the terminal");
                 }
                 refused(error, &feed)
             }
