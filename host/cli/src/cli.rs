@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    check, completions, config, doctor, explain, grant, plugin, profile, requests, run, runs, schema,
+    batch, check, completions, config, doctor, explain, grant, plugin, profile, requests, run, runs, schema,
 };
 use crate::logging::Filter;
 
@@ -72,9 +72,12 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Run a task under a profile
     Run(Box<run::RunArgs>),
-    /// List, follow, cancel and remove runs
+    /// List, follow, feed, cancel and remove runs
     #[command(subcommand)]
     Runs(runs::RunsCommand),
+    /// Check event batches
+    #[command(subcommand)]
+    Batch(batch::BatchCommand),
     /// List, add and remove plugins
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),

@@ -315,7 +315,8 @@ pub(crate) fn index_of(
     }
 }
 
-fn changes_index(event: &Event) -> bool {
+/// Whether the run's row is another one after it.
+pub(crate) fn changes_index(event: &Event) -> bool {
     event.kind == EventKind::RuntimeTerminal || matches!(event.notification_type(), Some("created" | "status"))
 }
 

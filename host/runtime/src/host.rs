@@ -13,6 +13,7 @@ use midplane_core::manifest::PluginKind;
 use midplane_core::permission::{Grant, Grants, Origin};
 use midplane_core::redact::{Redactor, SecretValue, Secrets};
 use midplane_core::run::{self, End, Input, State, StopCause};
+use midplane_core::stream::OUTSIDE;
 use midplane_core::telemetry::measure::Sample;
 use midplane_core::telemetry::settings::Settings;
 use midplane_core::{Digest, Error, ProfileName, Result, RunId};
@@ -26,6 +27,7 @@ use crate::call::Audit;
 use crate::config::Config;
 use crate::driver::{Command, Ended, index_of, now_ms};
 use crate::egress::{Resolve, SystemResolver, Tls};
+use crate::ingest::Feeds;
 use crate::owner::Owner;
 use crate::paths::Paths;
 use crate::profile::{self, Profile};
@@ -76,6 +78,8 @@ pub(crate) struct Inner {
     /// Secrets of a vault, under the identity of this host.
     keeper: Option<Keeper>,
     runs: Mutex<HashMap<RunId, Active>>,
+    /// Runs that are fed from outside through this process.
+    pub(crate) feeds: Feeds,
     /// Redactors by the values that they hide: making one takes longer than starting a run.
     redactors: Mutex<HashMap<Digest, Redactor>>,
     /// Set when the host shuts down; no run starts afterwards.
@@ -233,6 +237,7 @@ impl Builder {
                 keeper: self.keeper.map(|keeper| keeper.env_of(self.env.clone())),
                 env: self.env,
                 runs: Mutex::default(),
+                feeds: Feeds::default(),
                 redactors: Mutex::default(),
                 closing: watch::Sender::new(false),
             }),
@@ -290,6 +295,10 @@ impl Host {
         if self.close_if_lost(&row).await? {
             return Ok(CancelReceipt::Closed);
         }
+        if is_outside(&row) {
+            self.stop_outside(run_id).await?;
+            return Ok(CancelReceipt::Requested);
+        }
         self.inner.store.signals.push(run_id, "cancel", "").await?;
         Ok(CancelReceipt::Requested)
     }
@@ -304,8 +313,12 @@ impl Host {
         if let Some(active) = self.active(run_id) {
             return active.commands.send(Command::Steer(text.to_owned())).await.map_err(|_| ended());
         }
-        if self.row(run_id).await?.index.finish_reason.is_some() {
+        let row = self.row(run_id).await?;
+        if row.index.finish_reason.is_some() {
             return Err(ended());
+        }
+        if is_outside(&row) {
+            return Err(Error::unsupported("run-outside", format!("run `{run_id}` is fed from outside")));
         }
         self.inner.store.signals.push(run_id, "steer", text).await.map(|_| ())
     }
@@ -359,8 +372,9 @@ impl Host {
     pub async fn remove_run(&self, run_id: &RunId) -> Result<()> {
         let row = self.row(run_id).await?;
         if row.index.finish_reason.is_none() && !self.close_if_lost(&row).await? {
+            let how = if is_outside(&row) { "close" } else { "cancel" };
             return Err(Error::conflict("run-active", format!("run `{run_id}` has not ended"))
-                .hint(format!("cancel it first: `midplane runs cancel {run_id}`")));
+                .hint(format!("{how} it first: `midplane runs {how} {run_id}`")));
         }
         self.inner.store.remove_run(run_id).await.map(|_| ())
     }
@@ -554,7 +568,7 @@ impl Host {
         self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn row(&self, run_id: &RunId) -> Result<RunRow> {
+    pub(crate) async fn row(&self, run_id: &RunId) -> Result<RunRow> {
         self.inner.store.log.run(run_id).await?.ok_or_else(|| no_run(run_id.as_str()))
     }
 
@@ -668,6 +682,30 @@ impl Host {
         Ok((Resolved { values, missing, audits }, redactor))
     }
 
+    /// A redactor of all secrets that can be had of those that the configuration names, for all and for this profile, and
+    /// of those that the plugin under it asks for.
+    pub(crate) async fn redactor_of(&self, profile: &ProfileName) -> Result<Redactor> {
+        let mut references = self.inner.config.secrets.clone();
+        if let Some(config) = self.inner.config.profiles.get(profile) {
+            references.extend(config.secrets.clone());
+        }
+        let mut names: Vec<String> = references.keys().cloned().collect();
+        if let Ok((name, entry)) = self.resolve(profile.as_str()).await
+            && let Ok(settled) = self.settle(&name, &entry)
+        {
+            names.extend(profile::secret_names(&settled.permissions));
+        }
+        let source = References::new(references, self.inner.env.clone());
+        let mut values = BTreeMap::new();
+        for name in names {
+            // One that cannot be had cannot be in what comes either.
+            if let Ok(value) = source.resolve(&name).await {
+                values.insert(name, value);
+            }
+        }
+        self.redactor(&values)
+    }
+
     fn redactor(&self, values: &BTreeMap<String, SecretValue>) -> Result<Redactor> {
         if values.is_empty() {
             return Ok(Redactor::default());
@@ -718,9 +756,12 @@ impl Host {
         Ok(())
     }
 
-    /// Closes an unfinished run whose owner is gone. Exactly once: the owner's lock is held meanwhile, the run is claimed
+    /// Closes an unfinished run whose owner is gone, or whose end was claimed from outside long enough ago. Exactly once: the owner's lock is held meanwhile, the run is claimed
     /// by compare-and-set, and the append names the last record that was seen.
     pub(crate) async fn close_if_lost(&self, row: &RunRow) -> Result<bool> {
+        if is_outside(row) {
+            return self.settle_if_due(row).await;
+        }
         let (Some(owner), Some(named)) = (&self.inner.owner, &row.index.owner) else { return Ok(false) };
         let Some(_gone) = owner.gone(named) else { return Ok(false) };
         if !self.inner.store.log.claim(&row.run_id, Some(named), owner.id()).await? {
@@ -830,6 +871,11 @@ impl Host {
             Err(error) => ProfileView::broken(name, error),
         })
     }
+}
+
+/// Whether a run is fed from outside, so that no process drives it.
+fn is_outside(row: &RunRow) -> bool {
+    row.index.summary.get(OUTSIDE).is_some()
 }
 
 /// Redactors that are kept.

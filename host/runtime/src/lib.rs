@@ -5,6 +5,7 @@
 //! - `admit`: what must hold before a run exists; `driver`: the one task that owns a run; `provision`: what it needs
 //! - `registry`, `profile`, `helper`: plugins, plugins under a name, compiling in a bounded process
 //! - `first_party`: the plugins that come with the program
+//! - `ingest`: runs that are fed from outside, by batches of JSON
 //! - `sink`, `reach`, `call`: where events go, what a call can reach, what every service knows of its call
 //! - `egress`: the one way out to the network; `blob`: bytes that the host holds; `placeholder`: stand-ins for secrets
 //! - `tools`, `process`, `approval`: what the host runs for an agent, granted programs, and their questions
@@ -33,6 +34,7 @@ mod fakes;
 mod first_party;
 mod helper;
 mod host;
+mod ingest;
 mod owner;
 pub mod paths;
 mod placeholder;
@@ -55,6 +57,7 @@ pub use config::{Config, Selection, Sources};
 pub use first_party::FIRST_PARTY;
 pub use helper::main as helper_main;
 pub use host::{Builder, CancelReceipt, Host};
+pub use ingest::{Ingested, OutsideRun};
 pub use midplane_core as core;
 pub use midplane_engine::plugin::Availability;
 pub use midplane_store::{RunQuery, RunRow};

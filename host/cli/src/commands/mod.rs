@@ -4,6 +4,7 @@ use crate::app::App;
 use crate::cli::Command;
 use crate::exit::Exit;
 
+pub(crate) mod batch;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod config;
@@ -22,6 +23,7 @@ pub(crate) async fn run(app: &App, command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Run(args) => run::run(app, *args).await,
         Command::Runs(command) => runs::run(app, command).await,
+        Command::Batch(command) => batch::run(app, command),
         Command::Plugin(command) => plugin::run(app, command).await,
         Command::Profile(command) => profile::run(app, command).await,
         Command::Grant(command) => grant::run(app, command).await,

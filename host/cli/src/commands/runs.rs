@@ -1,4 +1,8 @@
 //! `midplane runs`: what ran and runs, in this process or another.
+//!
+//! `runs/feed.rs` has the commands for runs that are fed from outside.
+
+mod feed;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -20,7 +24,7 @@ use crate::render::table::{Table, fields};
 use crate::render::{Renderer, describe, tally, units};
 use crate::values::{self, Inputs, Source};
 
-/// List, follow, cancel and remove runs
+/// List, follow, feed, cancel and remove runs
 #[derive(Debug, Subcommand)]
 pub(crate) enum RunsCommand {
     /// List runs, newest first
@@ -66,6 +70,23 @@ pub(crate) enum RunsCommand {
         /// The message; `@FILE` reads a file, `-` standard input
         #[arg(value_name = "TEXT|@FILE|-")]
         text: Source,
+    },
+    /// Make a run that is fed from outside, and print its id
+    Open {
+        #[command(flatten)]
+        open: feed::OpenArgs,
+    },
+    /// Append batches of events from standard input to such a run, one a line; one answer each
+    Ingest {
+        #[command(flatten)]
+        run: RunArg,
+    },
+    /// Say that the job that feeds such a run has ended
+    Close {
+        #[command(flatten)]
+        run: RunArg,
+        #[command(flatten)]
+        close: feed::CloseArgs,
     },
     /// List the files that a run made or changed, or get one of them
     Outputs {
@@ -131,6 +152,15 @@ pub(crate) async fn run(app: &App, command: RunsCommand) -> anyhow::Result<Exit>
             let run_id = host.find(&run.run).await?;
             host.steer(&run_id, &text).await?;
             app.answer(&json!({ "run_id": run_id, "sent": true }), || format!("sent to run `{run_id}`\n"))?;
+        }
+        RunsCommand::Open { open } => feed::open(app, &host, open).await?,
+        RunsCommand::Ingest { run } => {
+            let run_id = host.find(&run.run).await?;
+            return feed::ingest(app, &host, &run_id).await;
+        }
+        RunsCommand::Close { run, close } => {
+            let run_id = host.find(&run.run).await?;
+            feed::close(app, &host, &run_id, close).await?;
         }
         RunsCommand::Outputs { run, path, to } => {
             let run_id = host.find(&run.run).await?;
