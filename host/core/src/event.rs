@@ -129,7 +129,7 @@ pub struct Record {
 }
 
 /// Notification types that only the host writes. A plugin that could write them could forge a run's state.
-pub const HOST_TYPES: [&str; 5] = ["created", "status", "audit", "resumed", "approval"];
+pub const HOST_TYPES: [&str; 6] = ["created", "status", "audit", "resumed", "approval", "claim"];
 
 /// What has been seen of a plugin's stream, so that the order rules can be checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -7,7 +7,8 @@
 //! # Layout
 //! - [`Document`]: one text, read into a flat list of nodes (this file), by `json/read.rs`
 //! - [`Value`], [`Shape`], [`Array`], [`Object`], [`Text`]: views into a document (this file)
-//! - [`Value::to_json_text`], [`number_text`]: the printer, `json/print.rs`
+//! - [`Value::to_json_text`], [`number_text`]: the printer, `json/print.rs`; also canonical, and without secrets
+//! - [`Value::to_plain`]: as the value of another crate, where that can hold it, `json/plain.rs`
 //! - [`JsonError`]: what is not JSON, with line and column, `json/read.rs`
 //!
 //! # What it never does
@@ -15,6 +16,7 @@
 //! a string: a node is twelve bytes that point into the text (or are a short number), and the rest is made when it is
 //! asked for. A node stands for a byte at least, nearly always for ten: that bounds what a text can make the host hold.
 
+mod plain;
 mod print;
 mod read;
 

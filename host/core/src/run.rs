@@ -206,6 +206,8 @@ pub enum End {
     Fault(Fault),
     /// The process that drove the run is gone; another one closes it.
     HostLost,
+    /// A run that is fed from outside ended so ([`crate::stream`]).
+    Settled(Box<Outcome>),
 }
 
 /// What happened, or is asked.
@@ -217,6 +219,8 @@ pub enum Input {
     Provision,
     /// The instance is ready and `run` is called.
     Running,
+    /// The job of a run that is fed from outside was seen to stand here.
+    Observed(Status),
     /// Checked and redacted events, of the plugin or the host.
     Events(Vec<Event>),
     /// Someone or something wants it to stop.
@@ -364,6 +368,12 @@ pub fn step(state: &State, input: Input) -> Result<Step> {
             step.effects.clear();
             step
         }),
+        Input::Observed(next) => match state.status.to(next) {
+            Move::Noop => Ok(Step::default()),
+            // How it ends is handed in as an end.
+            Move::Legal if !next.is_terminal() => Ok(Step { append: vec![status(next, None)], effects: Vec::new() }),
+            _ => Err(illegal(state.status, next)),
+        },
         Input::Events(events) => {
             if state.status.is_terminal() {
                 return Err(Error::conflict("run-ended", "the run has ended"));
@@ -387,10 +397,12 @@ fn advance(state: &State, next: Status, effect: Effect) -> Result<Step> {
     match state.status.to(next) {
         Move::Noop => Ok(Step::default()),
         Move::Legal => Ok(Step { append: vec![status(next, None)], effects: vec![effect] }),
-        Move::Expanded | Move::Refused => {
-            Err(Error::conflict("illegal-transition", format!("a run cannot go from `{}` to `{next}`", state.status)))
-        }
+        Move::Expanded | Move::Refused => Err(illegal(state.status, next)),
     }
+}
+
+fn illegal(from: Status, next: Status) -> Error {
+    Error::conflict("illegal-transition", format!("a run cannot go from `{from}` to `{next}`"))
 }
 
 fn stop(state: &State, cause: StopCause) -> Step {
@@ -450,6 +462,7 @@ fn merge(state: &State, end: End) -> Outcome {
             outcome.reason = Some("host_lost".to_owned());
             outcome
         }
+        End::Settled(outcome) => *outcome,
     };
     if let Some(cause) = state.stop {
         let (reason, error) = cause.verdict();

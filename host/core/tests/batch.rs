@@ -1,30 +1,9 @@
-//! The batch validator against every case made by running the original, and the JSON reader against its laws.
+//! The parts of a batch, its bounds, and the JSON reader against its laws. The cases of the original are in `tests/conformance`.
 
 use midplane_core::Error;
 use midplane_core::batch::{BatchError, EVENTS_MAX, validate, validate_bytes};
 use midplane_core::json::{DEPTH_MAX, Document, JsonProblem, number_text};
 use proptest::prelude::*;
-use serde::Deserialize;
-
-#[derive(Deserialize)]
-struct Cases {
-    cases: Vec<Case>,
-}
-
-#[derive(Deserialize)]
-struct Case {
-    name: String,
-    input_text: String,
-    expect: Expect,
-    batch_text: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Expect {
-    ok: bool,
-    code: Option<String>,
-    message: Option<String>,
-}
 
 /// Code and message of a refusal, or the batch printed.
 fn outcome(text: &str) -> Result<String, (String, String)> {
@@ -35,33 +14,6 @@ fn outcome(text: &str) -> Result<String, (String, String)> {
             Err((error.code.into_owned(), error.message))
         }
     }
-}
-
-#[test]
-fn cases_of_the_original() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/conformance/runner_event_batch.json");
-    let cases: Cases = serde_json::from_slice(&std::fs::read(path).expect("the cases")).expect("the cases' form");
-    assert!(cases.cases.len() >= 281, "{} cases", cases.cases.len());
-    let mut wrong = Vec::new();
-    for case in &cases.cases {
-        let expected = if case.expect.ok {
-            Ok(case.batch_text.clone().expect("an accepted batch has a text"))
-        } else {
-            Err((case.expect.code.clone().expect("a code"), case.expect.message.clone().expect("a message")))
-        };
-        // The original's printer is the one that ours must equal, so texts are compared byte by byte.
-        let actual = outcome(&case.input_text);
-        let same_from_bytes =
-            validate_bytes(case.input_text.as_bytes()).map(|batch| batch.to_json_text()).ok() == actual.clone().ok();
-        if actual != expected || !same_from_bytes {
-            wrong.push(format!("{}\n  expected {expected:?}\n  got      {actual:?}", case.name));
-        }
-        // What was printed is a batch again, and the same one.
-        if let Ok(text) = &actual {
-            assert_eq!(outcome(text).as_ref(), Ok(text), "{}", case.name);
-        }
-    }
-    assert!(wrong.is_empty(), "{} of {} cases differ:\n{}", wrong.len(), cases.cases.len(), wrong.join("\n"));
 }
 
 #[test]

@@ -254,7 +254,7 @@ impl Host {
     }
 
     async fn start(&self, admitted: Admitted<'_>) -> Result<Run> {
-        let Admitted { run_id, task, agent_task, profile, rights, secrets, redactor, workspace } = admitted;
+        let Admitted { run_id, task, agent_task, profile, rights, mut secrets, redactor, workspace } = admitted;
         let created_ms = now_ms();
         let timeout = match task.deadline {
             // An instant becomes a length of time here, once: a clock that is set later changes no deadline.
@@ -266,6 +266,8 @@ impl Host {
         let deadline = control.end();
         let (writes, written) = mpsc::channel(WRITES_MAX);
         let sink = Arc::new(RunSink::new(writes, redactor.clone(), profile.limits.clone()));
+        // Read before there was a run to write it to.
+        secrets.take_audits().into_iter().for_each(|audit| sink.audit(audit));
         let rights = Arc::new(rights);
         let call = Arc::new(Call {
             profile: profile.name.clone(),

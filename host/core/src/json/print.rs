@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::{Shape, Text, Value};
+use super::{Object, Shape, Text, Value};
+use crate::redact::{REDACTED, Redactor, is_sensitive_key};
 
 impl<'d> Value<'d> {
     /// The text of `JSON.stringify`: own-key order, shortest doubles, infinity as `null`, lone surrogates as `\udXXX`.
@@ -15,47 +16,142 @@ impl<'d> Value<'d> {
 
     /// Appends [`Self::to_json_text`].
     pub fn write_json(self, out: &mut String) {
-        // The containers that are open, innermost last.
-        let mut stack: Vec<Open<'d>> = Vec::new();
-        let mut next = Some(self);
-        loop {
-            if let Some(value) = next.take() {
-                match value.shape() {
-                    Shape::Null => out.push_str("null"),
-                    Shape::Bool(true) => out.push_str("true"),
-                    Shape::Bool(false) => out.push_str("false"),
-                    Shape::Number(number) => write_number(number, out),
-                    Shape::Text(text) => text.write_json(out),
-                    Shape::Array(array) => {
-                        out.push('[');
-                        stack.push(Open { close: ']', first: true, left: Left::Items(array.items()) });
-                    }
-                    Shape::Object(object) => {
-                        out.push('{');
-                        let entries = object.own_entries().into_iter();
-                        stack.push(Open { close: '}', first: true, left: Left::Entries(entries) });
-                    }
+        write(self, Style::default(), out);
+    }
+
+    /// Appends the text with the keys of each object in the order of their bytes: equal values have equal texts, however
+    /// they were spelt and in whatever order their sender put the keys.
+    pub fn write_canonical(self, out: &mut String) {
+        write(self, Style { sorted: true, redactor: None }, out);
+    }
+
+    /// [`Self::to_json_text`] without secrets, by the rules of [`Redactor::json`] and for any depth.
+    #[must_use]
+    pub fn to_redacted_text(self, redactor: &Redactor) -> String {
+        let mut out = String::new();
+        write(self, Style { sorted: false, redactor: Some(redactor) }, &mut out);
+        out
+    }
+}
+
+/// How it is printed.
+#[derive(Clone, Copy, Default)]
+struct Style<'r> {
+    sorted: bool,
+    redactor: Option<&'r Redactor>,
+}
+
+fn write<'d>(value: Value<'d>, style: Style<'_>, out: &mut String) {
+    // The containers that are open, innermost last.
+    let mut stack: Vec<Open<'d>> = Vec::new();
+    let mut next = Some(value);
+    loop {
+        if let Some(value) = next.take() {
+            match value.shape() {
+                Shape::Null => out.push_str("null"),
+                Shape::Bool(true) => out.push_str("true"),
+                Shape::Bool(false) => out.push_str("false"),
+                Shape::Number(number) => style.number(number, out),
+                Shape::Text(text) => style.text(text, out),
+                Shape::Array(array) => {
+                    out.push('[');
+                    stack.push(Open { close: ']', first: true, left: Left::Items(array.items()) });
+                }
+                Shape::Object(object) => {
+                    out.push('{');
+                    let entries = style.entries(object).into_iter();
+                    stack.push(Open { close: '}', first: true, left: Left::Entries(entries) });
                 }
             }
-            let Some(open) = stack.last_mut() else { return };
-            let (key, value) = match &mut open.left {
-                Left::Items(items) => (None, items.next()),
-                Left::Entries(entries) => entries.next().map_or((None, None), |(key, value)| (Some(key), Some(value))),
-            };
-            next = value;
-            if next.is_none() {
-                out.push(open.close);
-                stack.pop();
-                continue;
-            }
-            if !std::mem::take(&mut open.first) {
-                out.push(',');
-            }
-            if let Some(key) = key {
-                key.write_json(out);
-                out.push(':');
-            }
         }
+        let Some(open) = stack.last_mut() else { return };
+        let entry = match &mut open.left {
+            Left::Items(items) => items.next().map(|value| (None, Some(value))),
+            Left::Entries(entries) => entries.next().map(|(key, value)| (Some(key), value)),
+        };
+        let Some((key, value)) = entry else {
+            out.push(open.close);
+            stack.pop();
+            continue;
+        };
+        if !std::mem::take(&mut open.first) {
+            out.push(',');
+        }
+        if let Some(key) = key {
+            style.text(key, out);
+            out.push(':');
+        }
+        next = value;
+        if next.is_none() {
+            out.push_str(&format!("\"{REDACTED}\""));
+        }
+    }
+}
+
+impl Style<'_> {
+    /// Keys and values in the order in which they are printed; no value where it is hidden for its name.
+    fn entries<'d>(self, object: Object<'d>) -> Vec<(Text<'d>, Option<Value<'d>>)> {
+        let mut entries = object.own_entries();
+        if self.sorted {
+            entries.sort_by(|(a, _), (b, _)| a.wtf8().cmp(&b.wtf8()));
+        }
+        let is_sensitive = |text: Text<'_>| is_sensitive_key(&text.to_str_lossy());
+        let names_a_credential = self.redactor.is_some()
+            && entries
+                .iter()
+                .any(|(key, value)| (*key == *"name" || *key == *"key") && value.as_text().is_some_and(is_sensitive));
+        let hides =
+            |key: Text<'_>| self.redactor.is_some() && (is_sensitive(key) || names_a_credential && key == *"value");
+        entries.into_iter().map(|(key, value)| (key, (!hides(key)).then_some(value))).collect()
+    }
+
+    fn text(self, text: Text<'_>, out: &mut String) {
+        match self.redactor.map(|redactor| redactor.bytes(&text.wtf8()).into_owned()) {
+            Some(clean) if *clean != *text.wtf8() => {
+                out.push('"');
+                write_wtf8(&clean, out);
+                out.push('"');
+            }
+            _ => text.write_json(out),
+        }
+    }
+
+    fn number(self, number: f64, out: &mut String) {
+        let mut text = String::new();
+        write_number(number, &mut text);
+        match self.redactor.map(|redactor| redactor.text(&text)) {
+            Some(std::borrow::Cow::Owned(clean)) => {
+                out.push('"');
+                write_wtf8(clean.as_bytes(), out);
+                out.push('"');
+            }
+            _ => out.push_str(&text),
+        }
+    }
+}
+
+/// Bytes of [`Text::wtf8`], of which a part may have been replaced, as the inside of a string.
+fn write_wtf8(bytes: &[u8], out: &mut String) {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let good = match std::str::from_utf8(rest) {
+            Ok(_) => rest.len(),
+            Err(error) => error.valid_up_to(),
+        };
+        let (valid, bad) = rest.split_at(good);
+        String::from_utf8_lossy(valid).chars().for_each(|c| write_point(u32::from(c), out));
+        rest = match bad {
+            // Half a pair, as `wtf8` writes one.
+            [0xed, high @ 0xa0..=0xbf, low @ 0x80..=0xbf, behind @ ..] => {
+                write_point(0xd000 | u32::from(high & 0x3f) << 6 | u32::from(low & 0x3f), out);
+                behind
+            }
+            [_, behind @ ..] => {
+                out.push(char::REPLACEMENT_CHARACTER);
+                behind
+            }
+            [] => bad,
+        };
     }
 }
 
@@ -68,7 +164,7 @@ struct Open<'d> {
 
 enum Left<'d> {
     Items(super::Items<'d>),
-    Entries(std::vec::IntoIter<(Text<'d>, Value<'d>)>),
+    Entries(std::vec::IntoIter<(Text<'d>, Option<Value<'d>>)>),
 }
 
 impl fmt::Display for Value<'_> {
