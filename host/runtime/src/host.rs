@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use midplane_core::{Digest, Error, ProfileName, Result, RunId};
 use midplane_engine::plugin::Availability;
 use midplane_engine::{Control, Engine};
 use midplane_store::{Append, RunQuery, RunRow, Store};
+use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::approval::Asker;
@@ -34,6 +36,7 @@ use crate::profile::{self, Profile};
 use crate::registry::{Embedded, Entry, Registry, unknown};
 use crate::secret::keeper::{Keeper, Resolution};
 use crate::secret::{Environment, References, SecretSource};
+use crate::slots::{Slot, Slots};
 use crate::telemetry::Telemetry;
 use crate::view::{GrantView, OutputFile, PluginView, ProfileView, RunView, Subscription};
 
@@ -80,6 +83,8 @@ pub(crate) struct Inner {
     runs: Mutex<HashMap<RunId, Active>>,
     /// Runs that are fed from outside through this process.
     pub(crate) feeds: Feeds,
+    /// Task ids of runs that are not over.
+    slots: Slots,
     /// Redactors by the values that they hide: making one takes longer than starting a run.
     redactors: Mutex<HashMap<Digest, Redactor>>,
     /// Set when the host shuts down; no run starts afterwards.
@@ -91,6 +96,8 @@ pub(crate) struct Inner {
 pub(crate) struct Active {
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) ended: watch::Receiver<Ended>,
+    /// Whether someone asked for its end.
+    pub(crate) cancelled: Arc<AtomicBool>,
 }
 
 /// What a cancel found.
@@ -99,7 +106,9 @@ pub(crate) struct Active {
 pub enum CancelReceipt {
     /// The process that drives the run was asked.
     Requested,
-    /// The run was stopping or had ended already.
+    /// It was asked before and is stopping.
+    AlreadyRequested,
+    /// The run had ended already.
     NotActive,
     /// Nobody drove it any more; it is closed now.
     Closed,
@@ -238,6 +247,7 @@ impl Builder {
                 env: self.env,
                 runs: Mutex::default(),
                 feeds: Feeds::default(),
+                slots: Slots::default(),
                 redactors: Mutex::default(),
                 closing: watch::Sender::new(false),
             }),
@@ -283,6 +293,13 @@ impl Host {
     /// Asks a run to stop. Whoever drives it does it, in this process or another.
     pub async fn cancel(&self, run_id: &RunId) -> Result<CancelReceipt> {
         if let Some(active) = self.active(run_id) {
+            // Its place among the active is given up a moment after its end is told.
+            if active.ended.borrow().is_some() {
+                return Ok(CancelReceipt::NotActive);
+            }
+            if active.cancelled.swap(true, Ordering::SeqCst) {
+                return Ok(CancelReceipt::AlreadyRequested);
+            }
             return Ok(match active.commands.send(Command::Stop(StopCause::User)).await {
                 Ok(()) => CancelReceipt::Requested,
                 Err(_) => CancelReceipt::NotActive,
@@ -294,6 +311,9 @@ impl Host {
         }
         if self.close_if_lost(&row).await? {
             return Ok(CancelReceipt::Closed);
+        }
+        if row.index.status == run::Status::Stopping.as_str() {
+            return Ok(CancelReceipt::AlreadyRequested);
         }
         if is_outside(&row) {
             self.stop_outside(run_id).await?;
@@ -418,6 +438,12 @@ impl Host {
             views.push(self.plugin_view(&entry).await?);
         }
         Ok(views)
+    }
+
+    /// How many plugins are loaded: each once, however often it is used.
+    #[must_use]
+    pub fn plugins_loaded(&self) -> usize {
+        self.inner.registry.count_loaded()
     }
 
     /// One plugin.
@@ -604,14 +630,29 @@ impl Host {
         Err(unknown("profile", name, known.iter().map(String::as_str)))
     }
 
-    /// A profile, loaded.
-    pub(crate) async fn load(&self, name: &str) -> Result<Profile> {
-        let (name, entry) = self.resolve(name).await?;
-        self.load_as(name, entry).await
+    /// The place of a task id while a run has it.
+    pub(crate) fn take_slot(&self, profile: &ProfileName, task_id: &str, run_id: &RunId) -> Result<Slot> {
+        self.inner.slots.take(profile, task_id, run_id)
     }
 
-    async fn load_as(&self, name: ProfileName, entry: Entry) -> Result<Profile> {
-        let settled = self.settle(&name, &entry)?;
+    /// The run of this process that has a task id.
+    pub(crate) fn run_of_task(&self, profile: &str, task_id: &str) -> Option<RunId> {
+        self.inner.slots.run(&ProfileName::new(profile).ok()?, task_id)
+    }
+
+    /// A profile, loaded.
+    pub(crate) async fn load(&self, name: &str) -> Result<Profile> {
+        self.load_with(name, &BTreeMap::new()).await
+    }
+
+    /// A profile, loaded, with settings laid over its own.
+    pub(crate) async fn load_with(&self, name: &str, over: &BTreeMap<String, Value>) -> Result<Profile> {
+        let (name, entry) = self.resolve(name).await?;
+        self.load_as(name, entry, over).await
+    }
+
+    async fn load_as(&self, name: ProfileName, entry: Entry, over: &BTreeMap<String, Value>) -> Result<Profile> {
+        let settled = self.settle(&name, &entry, over)?;
         let plugin = self.inner.registry.load(&entry).await?;
         Ok(Profile {
             name,
@@ -625,10 +666,10 @@ impl Host {
         })
     }
 
-    fn settle(&self, name: &ProfileName, entry: &Entry) -> Result<profile::Settled> {
-        let none = BTreeMap::new();
-        let settings = self.inner.config.profiles.get(name).map_or(&none, |config| &config.settings);
-        profile::settle(&entry.manifest, settings, &self.inner.limits).map_err(|mut error| {
+    fn settle(&self, name: &ProfileName, entry: &Entry, over: &BTreeMap<String, Value>) -> Result<profile::Settled> {
+        let mut settings = self.inner.config.profiles.get(name).map_or_else(BTreeMap::new, |of| of.settings.clone());
+        settings.extend(over.clone());
+        profile::settle(&entry.manifest, &settings, &self.inner.limits).map_err(|mut error| {
             error.message = format!("profile `{name}`: {}", error.message);
             error
         })
@@ -856,7 +897,7 @@ impl Host {
         if entry.manifest.kind != PluginKind::Agent {
             return Ok(Vec::new());
         }
-        let profile = self.load_as(name.clone(), entry.clone()).await?;
+        let profile = self.load_as(name.clone(), entry.clone(), &BTreeMap::new()).await?;
         Ok(self.capabilities(&profile).await?.features)
     }
 
@@ -866,7 +907,7 @@ impl Host {
             Ok(found) => found,
             Err(error) => return Ok(ProfileView::broken(name, error)),
         };
-        Ok(match self.settle(name, &entry) {
+        Ok(match self.settle(name, &entry, &BTreeMap::new()) {
             Ok(settled) => ProfileView::new(name, &entry, &settled, &granted, &self.inner.config),
             Err(error) => ProfileView::broken(name, error),
         })

@@ -9,6 +9,7 @@
 //! - `sink`, `reach`, `call`: where events go, what a call can reach, what every service knows of its call
 //! - `egress`: the one way out to the network; `blob`: bytes that the host holds; `placeholder`: stand-ins for secrets
 //! - `tools`, `process`, `approval`: what the host runs for an agent, granted programs, and their questions
+//! - [`agents`]: agents under an embedder's names, their events as `agent.*`; `slots`: task ids that are in use
 //! - `workspace`, `rights`, `secret`: the folder of a run, what its plugin may do, where secrets come from
 //! - `owner`: which process drives a run; `paths`, `config`: where state is, what the operator wrote
 //! - [`check`]: the files of a project, read and checked
@@ -22,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 mod admit;
+pub mod agents;
 mod approval;
 mod blob;
 mod call;
@@ -46,6 +48,7 @@ mod registry;
 mod rights;
 pub mod secret;
 mod sink;
+mod slots;
 mod telemetry;
 mod tools;
 pub mod view;
