@@ -81,15 +81,8 @@ pub enum Layer {
 
 impl Layer {
     /// Every layer, from low to high.
-    pub const ALL: [Self; 7] = [
-        Self::Project,
-        Self::Default,
-        Self::Environment,
-        Self::Machine,
-        Self::Substrate,
-        Self::Role,
-        Self::Overrides,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Project, Self::Default, Self::Environment, Self::Machine, Self::Substrate, Self::Role, Self::Overrides];
 
     /// The word for it.
     #[must_use]
@@ -244,7 +237,9 @@ impl Node {
                     todo.extend(map.iter().rev().map(|(key, node)| (path::joined(&path, key), node)));
                 }
                 Value::List(list) if !list.is_empty() => {
-                    todo.extend(list.iter().enumerate().rev().map(|(at, node)| (path::joined(&path, &at.to_string()), node)));
+                    todo.extend(
+                        list.iter().enumerate().rev().map(|(at, node)| (path::joined(&path, &at.to_string()), node)),
+                    );
                 }
                 _ => leaves.push((path, node)),
             }

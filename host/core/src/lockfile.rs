@@ -114,7 +114,8 @@ impl ProjectFiles for BTreeMap<String, Vec<u8>> {
 
     fn exists(&self, path: &str) -> bool {
         let folder = format!("{path}/");
-        self.contains_key(path) || self.range(folder.clone()..).next().is_some_and(|(name, _)| name.starts_with(&folder))
+        self.contains_key(path)
+            || self.range(folder.clone()..).next().is_some_and(|(name, _)| name.starts_with(&folder))
     }
 }
 

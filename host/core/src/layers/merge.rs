@@ -130,7 +130,9 @@ impl Merging<'_> {
                 &target.node.origin,
                 &field,
                 "config-too-large",
-                format!("merging onto references copies more than {NODES_MAX} values, or nests more than {DEPTH_MAX} deep"),
+                format!(
+                    "merging onto references copies more than {NODES_MAX} values, or nests more than {DEPTH_MAX} deep"
+                ),
             ));
         }
         let copy = target.node.value.clone();

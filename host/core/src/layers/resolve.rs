@@ -306,10 +306,12 @@ impl<'t> Resolver<'t> {
         let got = got.map_err(|fault| fault.locate(at))?;
         match &got {
             Got::At(target) if at.chain().any(|above| std::ptr::eq(above.node, target.node)) => {
-                Err(Fault::new("config-cycle", format!("it refers to `{}`, which it is part of", place(target))).locate(at))
+                Err(Fault::new("config-cycle", format!("it refers to `{}`, which it is part of", place(target)))
+                    .locate(at))
             }
             Got::Made(node) if node.value.is_mandatory() => {
-                Err(Fault::new("config-mandatory", "it comes to `???`, which stands for a value that is missing").locate(at))
+                Err(Fault::new("config-mandatory", "it comes to `???`, which stands for a value that is missing")
+                    .locate(at))
             }
             _ => Ok(got),
         }

@@ -71,10 +71,7 @@ impl Source {
 
     /// The layer of assignments such as `limits.events_max=1000`, later ones over earlier ones. The path is dotted or
     /// bracketed (a dot within a key is `\.`), the value is YAML. `name` stands for the file (`--set`).
-    pub fn assignments<T: AsRef<str>>(
-        name: &str,
-        assignments: impl IntoIterator<Item = T>,
-    ) -> Result<Self, Refused> {
+    pub fn assignments<T: AsRef<str>>(name: &str, assignments: impl IntoIterator<Item = T>) -> Result<Self, Refused> {
         let empty = Self::from_data(Layer::Overrides, name, &serde_json::Map::new())?;
         let mut sources = vec![empty];
         for assignment in assignments {
@@ -107,9 +104,10 @@ impl Source {
             None => Node::new(Value::Null, origin.clone()),
         };
         node.forget_marks();
-        let root = keys.into_iter().rev().fold(node, |node, key| {
-            Node::new(Value::Map(IndexMap::from([(key, node)])), origin.clone())
-        });
+        let root = keys
+            .into_iter()
+            .rev()
+            .fold(node, |node, key| Node::new(Value::Map(IndexMap::from([(key, node)])), origin.clone()));
         reader.finish(Self { root, spelled: BTreeMap::new() })
     }
 
@@ -153,7 +151,11 @@ impl Source {
                 &block.origin,
                 &key,
                 "config-block",
-                format!("the block for the {layer} `{}` must be a mapping, this is {}", shown(selector, 80), value.kind()),
+                format!(
+                    "the block for the {layer} `{}` must be a mapping, this is {}",
+                    shown(selector, 80),
+                    value.kind()
+                ),
             )),
         }
     }
@@ -290,7 +292,12 @@ impl Reader {
             };
             let path = joined(field, &name);
             if at >= own_from && !own.insert(name.clone()) {
-                self.report(Some(key.at), &path, "config-key", &format!("the key `{}` is there twice", shown(&name, 80)));
+                self.report(
+                    Some(key.at),
+                    &path,
+                    "config-key",
+                    &format!("the key `{}` is there twice", shown(&name, 80)),
+                );
                 continue;
             }
             let node = self.node(value, &path, depth + 1);
@@ -377,9 +384,7 @@ impl Reader {
 
     fn json_map(&mut self, map: &serde_json::Map<String, Json>, field: &str, depth: usize) -> Value {
         let entries = map.iter();
-        Value::Map(
-            entries.map(|(key, item)| (key.clone(), self.json(item, &joined(field, key), depth + 1))).collect(),
-        )
+        Value::Map(entries.map(|(key, item)| (key.clone(), self.json(item, &joined(field, key), depth + 1))).collect())
     }
 }
 

@@ -21,12 +21,13 @@ const FROM_REGISTRY: u8 = 2;
 
 /// What the lock file recorded for the project, by name. `file` is its name in messages.
 pub(super) fn read(bytes: &[u8], file: &str) -> Result<BTreeMap<String, Entry>, Problem> {
-    let body = bytes.strip_prefix(MAGIC).ok_or_else(|| damaged(file, "it does not begin as bun's binary format does"))?;
+    let body =
+        bytes.strip_prefix(MAGIC).ok_or_else(|| damaged(file, "it does not begin as bun's binary format does"))?;
     let version = body.first_chunk::<4>().map(|version| u32::from_le_bytes(*version));
     match version {
-        Some(version @ (2 | 3)) => {
-            Reader { bytes }.project(version).ok_or_else(|| damaged(file, "it is cut off, or an offset in it leads out of it"))
-        }
+        Some(version @ (2 | 3)) => Reader { bytes }
+            .project(version)
+            .ok_or_else(|| damaged(file, "it is cut off, or an offset in it leads out of it")),
         Some(version) => Err(Problem::new(file, "lock-version", format!("format version `{version}` is not known"))
             .hint("known are 2 and 3; `bun install --save-text-lockfile` writes the text format")),
         None => Err(damaged(file, "it is cut off")),

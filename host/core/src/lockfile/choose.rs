@@ -46,7 +46,10 @@ pub fn check_all(runtime: &str, files: &dyn ProjectFiles, at_hand: &[Manager]) -
             }
         })
     };
-    [half("frontend", "frontend/", node_status), half("backend", "backend/", python_status)].into_iter().flatten().collect()
+    [half("frontend", "frontend/", node_status), half("backend", "backend/", python_status)]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// The lock files of Node, the first that is there counts: bun's before npm's as in the original, and within one manager

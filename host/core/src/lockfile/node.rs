@@ -69,7 +69,8 @@ impl<'d> Manifest<'d> {
         let pnpm = last(&tree, "pnpm").and_then(Value::as_object).and_then(|pnpm| last(pnpm, "overrides"));
         let overrides = [last(&tree, "overrides"), last(&tree, "resolutions"), pnpm];
         let overridden = overrides.into_iter().flatten().filter_map(Value::as_object);
-        let overridden = overridden.flat_map(|object| &object.properties).map(|own| package_of(own.name.as_str()).to_owned());
+        let overridden =
+            overridden.flat_map(|object| &object.properties).map(|own| package_of(own.name.as_str()).to_owned());
         let package_manager = last(&tree, "packageManager").and_then(Value::as_string_lit);
         Ok(Self {
             document,
@@ -264,7 +265,11 @@ fn texts(value: &Value<'_>) -> Vec<String> {
     elements.iter().filter_map(|element| Some(element.as_string_lit()?.value.to_string())).collect()
 }
 
-fn dependencies(document: &Document, tree: &Object<'_>, section: &'static str) -> Result<BTreeMap<String, Want>, Problem> {
+fn dependencies(
+    document: &Document,
+    tree: &Object<'_>,
+    section: &'static str,
+) -> Result<BTreeMap<String, Want>, Problem> {
     let mut wants = BTreeMap::new();
     let object = match last(tree, section) {
         None | Some(Value::NullKeyword(_)) => return Ok(wants),

@@ -76,8 +76,6 @@ pub(super) fn check(folder: &Folder<'_>, manifest: &Manifest<'_>, name: &str) ->
     }
 }
 
-
-
 /// What versions 2 and 3 recorded for the project and for each member of its workspace.
 fn of_packages(packages: BTreeMap<String, Package>) -> BTreeMap<String, Recorded> {
     let version = |name: &str| {
@@ -135,14 +133,15 @@ fn of_tree(manifest: &Manifest<'_>, document: &Document, tree: &BTreeMap<String,
     if needs.is_empty() && tree.len() > manifest.wanted.len() + manifest.peers.len() {
         return differences;
     }
-    differences.extend(tree.iter().filter(|(name, _)| !needed.contains(name.as_str())).map(|(name, node)| Difference {
-        package: name.clone(),
-        section: "dependencies".to_owned(),
-        wanted: None,
-        locked: node.version.clone(),
-        file: document.file.clone(),
-        at: None,
+    differences.extend(tree.iter().filter(|(name, _)| !needed.contains(name.as_str())).map(|(name, node)| {
+        Difference {
+            package: name.clone(),
+            section: "dependencies".to_owned(),
+            wanted: None,
+            locked: node.version.clone(),
+            file: document.file.clone(),
+            at: None,
+        }
     }));
     differences
 }
-

@@ -100,7 +100,11 @@ fn hash_1(source: &Document, root: &DeTable<'_>) -> Result<String, Problem> {
     Ok(sha256(&object(&poetry_content(source, root, true)?)))
 }
 
-fn poetry_content(source: &Document, root: &DeTable<'_>, with_nulls: bool) -> Result<BTreeMap<&'static str, String>, Problem> {
+fn poetry_content(
+    source: &Document,
+    root: &DeTable<'_>,
+    with_nulls: bool,
+) -> Result<BTreeMap<&'static str, String>, Problem> {
     let mut content = BTreeMap::new();
     for key in LEGACY_KEYS.into_iter().chain(["group"]) {
         match super::read::at(root, &["tool", "poetry", key]) {
@@ -148,7 +152,8 @@ fn json(source: &Document, value: &Value<'_>, depth: usize) -> Result<String, Pr
         DeValue::Boolean(yes) => yes.to_string(),
         DeValue::Datetime(_) => return Err(problem("a date cannot be a part of a dependency")),
         DeValue::Array(elements) => {
-            let elements: Result<Vec<String>, Problem> = elements.iter().map(|own| json(source, own, depth + 1)).collect();
+            let elements: Result<Vec<String>, Problem> =
+                elements.iter().map(|own| json(source, own, depth + 1)).collect();
             format!("[{}]", elements?.join(", "))
         }
         DeValue::Table(fields) => {

@@ -53,9 +53,11 @@ impl Project {
     pub(super) fn read(document: &Document, root: &DeTable<'_>) -> Result<Self, Problem> {
         let dependencies = requirements(document, list(root, &["project", "dependencies"]), "project.dependencies")?;
         let mut optional = BTreeMap::new();
-        for (extra, value) in table(root, &["project", "optional-dependencies"]).into_iter().flat_map(|own| own.iter()) {
+        for (extra, value) in table(root, &["project", "optional-dependencies"]).into_iter().flat_map(|own| own.iter())
+        {
             let section = format!("project.optional-dependencies.{}", extra.get_ref());
-            let own = requirements(document, value.get_ref().as_array().into_iter().flat_map(|own| own.iter()), &section)?;
+            let own =
+                requirements(document, value.get_ref().as_array().into_iter().flat_map(|own| own.iter()), &section)?;
             optional.insert(normalised(extra.get_ref()), own);
         }
         let mut groups = BTreeMap::new();
@@ -95,7 +97,9 @@ impl Wanted {
 /// The requirements of a group and of the groups that it includes.
 fn of_group(document: &Document, all: &DeTable<'_>, group: &str, depth: usize) -> Result<Vec<Wanted>, Problem> {
     let Some((name, value)) = all.iter().find(|(name, _)| normalised(name.get_ref()) == group) else {
-        return Err(document.whole(format!("there is no dependency group `{}`", shown(group, 100))).field("dependency-groups"));
+        return Err(document
+            .whole(format!("there is no dependency group `{}`", shown(group, 100)))
+            .field("dependency-groups"));
     };
     let field = format!("dependency-groups.{}", name.get_ref());
     if depth > INCLUDE_DEPTH_MAX {
@@ -138,7 +142,8 @@ impl Requirement {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let fail = |why: &str| format!("`{}` is not a requirement: {why}", shown(text, 100));
         let whole = text.trim();
-        let end = whole.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))).unwrap_or(whole.len());
+        let end =
+            whole.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))).unwrap_or(whole.len());
         let (name, rest) = whole.split_at(end);
         let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
         if !edge(name.chars().next()) || !edge(name.chars().next_back()) {

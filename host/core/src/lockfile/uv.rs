@@ -86,7 +86,8 @@ pub(super) fn check(folder: &Folder<'_>) -> Result<State, Problem> {
     let compare = Compare { source: &source, document: &document, sourced: &sourced, versions: &versions };
 
     let locked = compare.locked(list(own, &["metadata", "requires-dist"]))?;
-    let extras = project.optional.iter().flat_map(|(extra, wanted)| wanted.iter().map(move |own| (Some(extra.as_str()), own)));
+    let extras =
+        project.optional.iter().flat_map(|(extra, wanted)| wanted.iter().map(move |own| (Some(extra.as_str()), own)));
     let wanted: Vec<_> = project.dependencies.iter().map(|own| (None, own)).chain(extras).collect();
     differences.extend(compare.section(&wanted, &locked, "project.dependencies"));
 
@@ -139,10 +140,10 @@ impl Compare<'_> {
                 let name = text(own, &["name"]).ok_or_else(|| problem("a requirement has no `name`"))?;
                 let rest = text(own, &["specifier"]).unwrap_or_default();
                 let specifiers = VersionSpecifiers::from_str(rest).map_err(|_| problem("`specifier` is malformed"))?;
-                let extras = list(own, &["extras"]).filter_map(|extra| extra.get_ref().as_str()).map(normalised).collect();
-                let is_sourced = own.keys().any(|key| {
-                    !matches!(key.get_ref().as_ref(), "name" | "specifier" | "marker" | "extras")
-                });
+                let extras =
+                    list(own, &["extras"]).filter_map(|extra| extra.get_ref().as_str()).map(normalised).collect();
+                let is_sourced =
+                    own.keys().any(|key| !matches!(key.get_ref().as_ref(), "name" | "specifier" | "marker" | "extras"));
                 let requirement = Requirement {
                     name: normalised(name),
                     extras,
@@ -187,13 +188,17 @@ impl Compare<'_> {
             differences.push(own.differs(self.source, locked));
         }
         left.sort_by_key(|locked| locked.offset);
-        differences.extend(left.into_iter().map(|locked| Difference {
-            package: locked.requirement.name.clone(),
-            section: self.extra_of(locked).map_or(section.to_owned(), |extra| format!("project.optional-dependencies.{extra}")),
-            wanted: None,
-            locked: Some(shown_of(&locked.requirement)),
-            file: self.document.file.clone(),
-            at: Some(self.document.mark(locked.offset)),
+        differences.extend(left.into_iter().map(|locked| {
+            Difference {
+                package: locked.requirement.name.clone(),
+                section: self
+                    .extra_of(locked)
+                    .map_or(section.to_owned(), |extra| format!("project.optional-dependencies.{extra}")),
+                wanted: None,
+                locked: Some(shown_of(&locked.requirement)),
+                file: self.document.file.clone(),
+                at: Some(self.document.mark(locked.offset)),
+            }
         }));
         differences
     }

@@ -54,7 +54,8 @@ fn classic(manifest: &Manifest<'_>, document: &Document) -> Result<State, Proble
             None => {
                 // What is there under that name says best what happened.
                 let prefix = format!("{name}@");
-                let of_name = |(key, _): &(&String, &usize)| key.strip_prefix(&prefix).is_some_and(|rest| !rest.contains('@'));
+                let of_name =
+                    |(key, _): &(&String, &usize)| key.strip_prefix(&prefix).is_some_and(|rest| !rest.contains('@'));
                 let found = keys.iter().find(of_name);
                 let locked = found.map(|(key, _)| key[prefix.len()..].to_owned());
                 differences.push(manifest.differs(name, want, locked));
@@ -128,7 +129,8 @@ fn parse_classic(document: &Document) -> Result<(Vec<Block>, BTreeMap<String, us
             }
             4 if in_needs => {
                 let block = blocks.last_mut().ok_or_else(|| problem("a field without a package"))?;
-                let (name, range) = content.split_once(' ').ok_or_else(|| problem("a dependency must be `name range`"))?;
+                let (name, range) =
+                    content.split_once(' ').ok_or_else(|| problem("a dependency must be `name range`"))?;
                 block.needs.push(format!("{}@{}", unquoted(name), unquoted(range)));
             }
             4 => {}

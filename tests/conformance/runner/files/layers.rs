@@ -52,8 +52,7 @@ fn viewed(case: &Case<'_>) -> Ours {
     let data = input["data"].as_object().cloned().unwrap_or_default();
     let path = input["path"].as_str().unwrap_or_default();
     let view = |merged: &Merged| Ok(merged.view(path, &variables)?.resolve()?.to_json());
-    let merged =
-        Source::from_data(Layer::Default, "data", &data).and_then(|source| merge([source], &variables));
+    let merged = Source::from_data(Layer::Default, "data", &data).and_then(|source| merge([source], &variables));
     compare(case, merged.and_then(|merged| view(&merged)))
 }
 
