@@ -732,7 +732,7 @@ impl Host {
         }
         let mut names: Vec<String> = references.keys().cloned().collect();
         if let Ok((name, entry)) = self.resolve(profile.as_str()).await
-            && let Ok(settled) = self.settle(&name, &entry)
+            && let Ok(settled) = self.settle(&name, &entry, &BTreeMap::new())
         {
             names.extend(profile::secret_names(&settled.permissions));
         }
