@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::Arc;
 
+use midplane::core::telemetry::settings::{Service, Settings};
 use midplane::{Asker, Config, Embedded, FIRST_PARTY, Host, Paths};
 use serde::Serialize;
 
@@ -75,6 +76,8 @@ impl App {
         if let Some(asker) = asker {
             builder = builder.asker(asker);
         }
+        let service = Service { name: "midplane".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
+        builder = builder.telemetry(Settings::from_env(|name| std::env::var(name).ok(), service));
         Ok(builder.open().await?)
     }
 
