@@ -4,6 +4,7 @@ mod anthropic;
 mod command;
 mod docs;
 mod hostile;
+mod ingest;
 mod library;
 mod peer;
 mod processes;

@@ -3,8 +3,10 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::Arc;
 
+use midplane::core::Error;
+use midplane::core::layers::Refused;
 use midplane::core::telemetry::settings::{Service, Settings};
-use midplane::{Asker, Config, Embedded, FIRST_PARTY, Host, Paths};
+use midplane::{Asker, Config, Embedded, FIRST_PARTY, Host, Paths, Selection, Sources};
 use serde::Serialize;
 
 use crate::cli::Global;
@@ -63,8 +65,7 @@ impl App {
 
     /// The host, with someone who answers a vendor's questions.
     pub(crate) async fn host_with(&self, asker: Option<Arc<dyn Asker>>) -> anyhow::Result<Host> {
-        let config = Config::read(&self.paths.config_file())?;
-        let mut builder = Host::builder().paths(self.paths.clone()).config(config);
+        let mut builder = Host::builder().paths(self.paths.clone()).config(self.config()?);
         match std::env::current_exe() {
             Ok(helper) => builder = builder.helper(helper),
             // Only what must be compiled in a worker is refused then, and says so.
@@ -79,6 +80,27 @@ impl App {
         let service = Service { name: "midplane".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
         builder = builder.telemetry(Settings::from_env(|name| std::env::var(name).ok(), service));
         Ok(builder.open().await?)
+    }
+
+    /// The configuration for the identity that the environment states.
+    pub(crate) fn config(&self) -> Result<Config, Error> {
+        Ok(self.config_for(&self.selection(), &[])?)
+    }
+
+    /// What the environment states of the identity.
+    pub(crate) fn selection(&self) -> Selection {
+        Selection::from_env(|name| std::env::var(name).ok())
+    }
+
+    /// The configuration for an identity, with assignments of the command line.
+    pub(crate) fn config_for(&self, selection: &Selection, assignments: &[String]) -> Result<Config, Refused> {
+        let sources = Sources::new(&self.paths.config);
+        let sources = match std::env::current_dir() {
+            Ok(folder) => sources.project_of(&folder),
+            // A folder that is gone is part of no project.
+            Err(_) => sources,
+        };
+        Config::load(&sources, selection, assignments, &|name| std::env::var(name).ok())
     }
 
     /// Prints text to standard output.

@@ -81,15 +81,8 @@ pub enum Layer {
 
 impl Layer {
     /// Every layer, from low to high.
-    pub const ALL: [Self; 7] = [
-        Self::Project,
-        Self::Default,
-        Self::Environment,
-        Self::Machine,
-        Self::Substrate,
-        Self::Role,
-        Self::Overrides,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Project, Self::Default, Self::Environment, Self::Machine, Self::Substrate, Self::Role, Self::Overrides];
 
     /// The word for it.
     #[must_use]
@@ -232,21 +225,25 @@ impl Node {
         }
     }
 
-    /// Every value below that is no mapping with keys, with its path, in order.
+    /// Every value below, with its path, in order: all but mappings and lists that only hold others. One that replaced
+    /// something or was made from an expression is among them, before what it holds.
     #[must_use]
     pub fn leaves(&self) -> Vec<(String, &Self)> {
         let mut leaves = Vec::new();
         let mut todo = vec![(String::new(), self)];
         while let Some((path, node)) = todo.pop() {
+            // Reversed, because the last one that is put on is taken first.
+            let from = todo.len();
             match &node.value {
-                Value::Map(map) if !map.is_empty() => {
-                    // Reversed, because the last one that is put on is taken first.
-                    todo.extend(map.iter().rev().map(|(key, node)| (path::joined(&path, key), node)));
+                Value::Map(map) => todo.extend(map.iter().map(|(key, node)| (path::joined(&path, key), node))),
+                Value::List(list) => {
+                    todo.extend(list.iter().enumerate().map(|(at, node)| (path::joined(&path, &at.to_string()), node)));
                 }
-                Value::List(list) if !list.is_empty() => {
-                    todo.extend(list.iter().enumerate().rev().map(|(at, node)| (path::joined(&path, &at.to_string()), node)));
-                }
-                _ => leaves.push((path, node)),
+                _ => {}
+            }
+            todo[from..].reverse();
+            if todo.len() == from || !node.replaced.is_empty() || node.written.is_some() {
+                leaves.push((path, node));
             }
         }
         leaves
@@ -364,6 +361,30 @@ pub const CODES: &[Code] = &[
         kind: ErrorKind::Invalid,
         meaning: "The block for this identity is not a mapping.",
         recovery: "Write keys and values below its name; `{}` sets nothing.",
+    },
+    Code {
+        code: "config-unknown-key",
+        kind: ErrorKind::Invalid,
+        meaning: "The configuration has a key that means nothing there.",
+        recovery: "Correct its name; the hint says which keys there are.",
+    },
+    Code {
+        code: "config-shape",
+        kind: ErrorKind::Invalid,
+        meaning: "A value of the configuration is not what its key takes.",
+        recovery: "Write the kind of value that the message names.",
+    },
+    Code {
+        code: "config-project",
+        kind: ErrorKind::Denied,
+        meaning: "The `midplane.yaml` of a project sets what only the operator may: rights, secrets, trust, paths, or a raised limit.",
+        recovery: "Put it into the operator's own configuration, if it is wanted there, and take it out of the project's file.",
+    },
+    Code {
+        code: "grant-configured",
+        kind: ErrorKind::Conflict,
+        meaning: "A grant that is to be taken back stands in the configuration, which no command changes.",
+        recovery: "Take it out of the file that the message names.",
     },
     Code {
         code: "config-merge",

@@ -5,9 +5,11 @@
 //! - `admit`: what must hold before a run exists; `driver`: the one task that owns a run; `provision`: what it needs
 //! - `registry`, `profile`, `helper`: plugins, plugins under a name, compiling in a bounded process
 //! - `first_party`: the plugins that come with the program
+//! - `ingest`: runs that are fed from outside, by batches of JSON
 //! - `sink`, `reach`, `call`: where events go, what a call can reach, what every service knows of its call
 //! - `egress`: the one way out to the network; `blob`: bytes that the host holds; `placeholder`: stand-ins for secrets
 //! - `tools`, `process`, `approval`: what the host runs for an agent, granted programs, and their questions
+//! - [`agents`]: agents under an embedder's names, their events as `agent.*`; `slots`: task ids that are in use
 //! - `workspace`, `rights`, `secret`: the folder of a run, what its plugin may do, where secrets come from
 //! - `owner`: which process drives a run; `paths`, `config`: where state is, what the operator wrote
 //! - [`check`]: the files of a project, read and checked
@@ -21,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 mod admit;
+pub mod agents;
 mod approval;
 mod blob;
 mod call;
@@ -33,6 +36,7 @@ mod fakes;
 mod first_party;
 mod helper;
 mod host;
+mod ingest;
 mod owner;
 pub mod paths;
 mod placeholder;
@@ -44,6 +48,7 @@ mod registry;
 mod rights;
 pub mod secret;
 mod sink;
+mod slots;
 mod telemetry;
 mod tools;
 pub mod view;
@@ -51,10 +56,11 @@ mod workspace;
 
 pub use admit::{Refusal, Run, RunRequest};
 pub use approval::{Asked, Asker, Reply};
-pub use config::Config;
+pub use config::{Config, Selection, Sources};
 pub use first_party::FIRST_PARTY;
 pub use helper::main as helper_main;
 pub use host::{Builder, CancelReceipt, Host};
+pub use ingest::{Ingested, OutsideRun};
 pub use midplane_core as core;
 pub use midplane_engine::plugin::Availability;
 pub use midplane_store::{RunQuery, RunRow};

@@ -57,7 +57,10 @@ pub(super) enum Element {
     Bool(bool),
     Number(String),
     /// Parts in quotes are text even when they are one reference.
-    Text { parts: Vec<Part>, quoted: bool },
+    Text {
+        parts: Vec<Part>,
+        quoted: bool,
+    },
     List(Vec<Element>),
     Map(Vec<(Element, Element)>),
 }

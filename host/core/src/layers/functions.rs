@@ -12,16 +12,8 @@ use super::source::number;
 use super::{Layer, Source, Value};
 use crate::text::{near, shown};
 
-const NAMES: [&str; 8] = [
-    "oc.coerce",
-    "oc.create",
-    "oc.decode",
-    "oc.deprecated",
-    "oc.dict.keys",
-    "oc.dict.values",
-    "oc.env",
-    "oc.select",
-];
+const NAMES: [&str; 8] =
+    ["oc.coerce", "oc.create", "oc.decode", "oc.deprecated", "oc.dict.keys", "oc.dict.values", "oc.env", "oc.select"];
 
 impl<'t> Resolver<'t> {
     /// Calls a function for the value at a place.

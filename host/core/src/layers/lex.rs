@@ -13,7 +13,9 @@ pub(super) enum Kind {
     /// Backslashes before `${`, an odd number: the last one escapes it.
     EscapedOpen,
     /// Pairs of backslashes, which are halved only before a reference (and, in quotes, at the end).
-    Pairs { quoted: bool },
+    Pairs {
+        quoted: bool,
+    },
     /// An escape that always loses its backslashes.
     Escape,
     /// `${`
@@ -175,12 +177,7 @@ fn value(rest: &[char]) -> Option<(Kind, usize)> {
         _ => {}
     }
     let mut escape = 0;
-    while let [
-        '\\',
-        '\\' | '(' | ')' | '[' | ']' | '{' | '}' | ':' | '=' | ',' | ' ' | '\t',
-        ..,
-    ] = &rest[escape..]
-    {
+    while let ['\\', '\\' | '(' | ')' | '[' | ']' | '{' | '}' | ':' | '=' | ',' | ' ' | '\t', ..] = &rest[escape..] {
         escape += 2;
     }
     let id = id(rest);

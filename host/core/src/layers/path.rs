@@ -27,6 +27,9 @@ impl Merged {
             return Err(missing());
         }
         let keys = if relative.is_empty() { Vec::new() } else { split(relative) };
+        if keys.is_empty() && !relative.is_empty() {
+            return Err(missing());
+        }
         let got = resolver.select(&keys)?.ok_or_else(missing)?;
         match &got.node().value {
             Value::Map(_) => Ok(View { resolver, got }),
@@ -60,8 +63,13 @@ impl View<'_> {
             Err(refused) if refused.problems.len() == references.len() => return Err(refused),
             _ => {}
         }
-        Err(Refused::at(&origin, &field, "config-unsettled", format!("`{}` refers to another value", shown(&field, 80)))
-            .hint("resolve the part instead"))
+        Err(Refused::at(
+            &origin,
+            &field,
+            "config-unsettled",
+            format!("`{}` refers to another value", shown(&field, 80)),
+        )
+        .hint("resolve the part instead"))
     }
 
     /// The part as it was written.

@@ -29,7 +29,9 @@ impl Value {
             Self::Text(text) => Json::String(text.clone()),
             Self::Expression(expression) => Json::String(expression.text.clone()),
             Self::List(items) => items.iter().map(Node::to_json).collect(),
-            Self::Map(map) => Json::Object(map.iter().map(|(key, node)| (key.clone(), node.to_json())).collect::<Map<_, _>>()),
+            Self::Map(map) => {
+                Json::Object(map.iter().map(|(key, node)| (key.clone(), node.to_json())).collect::<Map<_, _>>())
+            }
         }
     }
 }

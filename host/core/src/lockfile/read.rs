@@ -72,7 +72,8 @@ impl Folder<'_> {
     pub(super) fn document(&self, name: &str, role: Role) -> Result<Document, Problem> {
         let file = self.path(name);
         let text = String::from_utf8(self.bytes(name, role)?).map_err(|error| {
-            let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+            let line =
+                error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
             Problem::new(file.clone(), role.code(), format!("line {} is not UTF-8", line + 1))
         })?;
         let text = text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned);
@@ -124,7 +125,8 @@ impl Document {
             // The place stands in front; the library says it again at the end.
             let why = text.split(" at line ").next().unwrap_or_default();
             // Its column counts bytes, and is 0 for the end of a line.
-            let start = self.text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
+            let start =
+                self.text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
             let mut offset = start + error.column().saturating_sub(1);
             while !self.text.is_char_boundary(offset.min(self.text.len())) {
                 offset -= 1;
@@ -160,8 +162,9 @@ impl Document {
         let budget = serde_saphyr::budget! { max_nodes: YAML_NODES_MAX, max_events: 3 * YAML_NODES_MAX };
         let options = serde_saphyr::options! { budget: budget };
         serde_saphyr::from_multiple_with_options(&self.text, options).map_err(|error| {
-            let at = error.location().map(|at| {
-                Mark { line: usize::try_from(at.line()).unwrap_or(1), column: usize::try_from(at.column()).unwrap_or(1) }
+            let at = error.location().map(|at| Mark {
+                line: usize::try_from(at.line()).unwrap_or(1),
+                column: usize::try_from(at.column()).unwrap_or(1),
             });
             let why = error.without_snippet().to_string();
             let why = why.lines().next().unwrap_or_default();

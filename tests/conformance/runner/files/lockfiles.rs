@@ -53,13 +53,15 @@ fn lockfiles(case: &Case<'_>) -> Ours {
         return ours;
     }
 
-    // The original runs the install command. Ours shows it, and a person runs it: what it leaves behind is checked again.
+    // The original runs the install command. Ours shows it, and a person runs it: what it leaves behind, the project's file and
+    // this manager's lock file, is checked again.
     let status = &statuses[0];
     let folder = |status: &Status| status.lockfile_path.rsplit_once('/').map(|(folder, _)| format!("{folder}/"));
     if tools[status.manager.as_str()] == 0 {
         let is_node = !matches!(status.manager, Manager::Uv | Manager::Poetry | Manager::Pip);
-        let source = if is_node { "package.json" } else { "pyproject.toml" };
-        let source = format!("{}{source}", folder(status).unwrap_or_default());
+        let prefix = folder(status).unwrap_or_default();
+        files.retain(|path, _| path.strip_prefix(&prefix).is_none_or(|name| name.contains('/')));
+        let source = format!("{prefix}{}", if is_node { "package.json" } else { "pyproject.toml" });
         for path in [source, status.lockfile_path.clone()] {
             files.insert(path.clone(), generated(&path, tools).unwrap_or_default().to_vec());
         }
@@ -99,11 +101,9 @@ fn generated(path: &str, tools: &Value) -> Option<&'static [u8]> {
     match name {
         "package.json" => Some(bytes!("npm-v3-in-sync/package.json")),
         "pyproject.toml" => Some(bytes!("poetry-2-in-sync/pyproject.toml")),
-        "package-lock.json" => pair(
-            Manager::Npm,
-            bytes!("npm-v3-in-sync/package-lock.json"),
-            bytes!("npm-v3-drifted/package-lock.json"),
-        ),
+        "package-lock.json" => {
+            pair(Manager::Npm, bytes!("npm-v3-in-sync/package-lock.json"), bytes!("npm-v3-drifted/package-lock.json"))
+        }
         "npm-shrinkwrap.json" => pair(
             Manager::Npm,
             bytes!("npm-shrinkwrap-in-sync/npm-shrinkwrap.json"),
