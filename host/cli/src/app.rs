@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::Arc;
 
-use midplane::{Asker, Config, Embedded, FIRST_PARTY, Host, Paths};
+use midplane::{Asker, Config, Embedded, FIRST_PARTY, Host, Paths, RuntimeContext};
 use serde::Serialize;
 
 use crate::cli::Global;
@@ -63,7 +63,11 @@ impl App {
     /// The host, with someone who answers a vendor's questions.
     pub(crate) async fn host_with(&self, asker: Option<Arc<dyn Asker>>) -> anyhow::Result<Host> {
         let config = Config::read(&self.paths.config_file())?;
-        let mut builder = Host::builder().paths(self.paths.clone()).config(config);
+        let mut builder = match self.context(&config)? {
+            Some(context) => Host::builder().context(&context),
+            None => Host::builder().paths(self.paths.clone()),
+        }
+        .config(config);
         match std::env::current_exe() {
             Ok(helper) => builder = builder.helper(helper),
             // Only what must be compiled in a worker is refused then, and says so.
@@ -76,6 +80,16 @@ impl App {
             builder = builder.asker(asker);
         }
         Ok(builder.open().await?)
+    }
+
+    /// The context of this process, where the configuration says more than a host of its own needs.
+    fn context(&self, config: &Config) -> midplane::core::Result<Option<RuntimeContext>> {
+        let is_wanted = config.vault.is_some() || config.paths.is_some() || self.paths.config.join("apps").exists();
+        if !is_wanted {
+            return Ok(None);
+        }
+        let identified = midplane::identity::identify(&midplane::identity::Stated::default())?;
+        RuntimeContext::builder(identified).home(self.paths.clone()).build().map(Some)
     }
 
     /// Prints text to standard output.

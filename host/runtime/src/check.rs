@@ -157,8 +157,9 @@ fn plugin_problem(file: &str, error: Error) -> Problem {
     let mut parts = message.unwrap_or_default().splitn(3, ':');
     let place = (parts.next().and_then(|line| line.parse().ok()), parts.next().and_then(|column| column.parse().ok()));
     let mut problem = match (place, parts.next()) {
-        ((Some(line), Some(column)), Some(rest)) => Problem::new(file, error.code, rest.trim_start())
-            .at(midplane_core::problem::Mark { line, column }),
+        ((Some(line), Some(column)), Some(rest)) => {
+            Problem::new(file, error.code, rest.trim_start()).at(midplane_core::problem::Mark { line, column })
+        }
         _ => Problem::new(file, error.code, message.unwrap_or(&error.message)),
     };
     problem.hint = error.hint;
@@ -176,7 +177,8 @@ fn check_lock(path: &Path) -> Checked {
         let problem = Problem::new(path.display().to_string(), "file-not-found", "there is no such file");
         return Checked::new(path, FileKind::Lock, vec![problem]);
     }
-    let runtime = if matches!(name, "uv.lock" | "poetry.lock") || name.starts_with("requirements") { "python" } else { "node" };
+    let runtime =
+        if matches!(name, "uv.lock" | "poetry.lock") || name.starts_with("requirements") { "python" } else { "node" };
     let status = lockfile::check(runtime, &Folder(folder.to_path_buf()), &at_hand());
     let mut checked = lock(folder, status);
     if checked.lock.as_ref().is_some_and(|status| status.lockfile_path != name) {
@@ -320,7 +322,8 @@ impl Proposal {
             let error = Error::conflict("manifest-changed", format!("`{shown}` was changed in the meantime"));
             return Err(error.hint("look at the changes again"));
         }
-        let failed = |error: std::io::Error| Error::unavailable("disk", format!("`{shown}` cannot be written: {error}"));
+        let failed =
+            |error: std::io::Error| Error::unavailable("disk", format!("`{shown}` cannot be written: {error}"));
         // A manifest that is a link stays one: what it leads to is replaced.
         let target = std::fs::canonicalize(&self.manifest).map_err(failed)?;
         let folder = target.parent().unwrap_or(Path::new("."));

@@ -23,6 +23,12 @@ pub struct Config {
     pub limits: BTreeMap<String, u64>,
     /// Files of certificate authorities to trust beside the public ones, for servers inside an organisation.
     pub certificate_authorities: Vec<String>,
+    /// Secrets, databases and folders of a [`RuntimeContext`](crate::RuntimeContext), which reads them itself with all layers.
+    pub vault: Option<Value>,
+    /// See [`Self::vault`].
+    pub databases: Option<Value>,
+    /// See [`Self::vault`].
+    pub paths: Option<Value>,
 }
 
 /// One profile: a plugin under a name.

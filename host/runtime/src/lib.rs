@@ -8,9 +8,10 @@
 //! - `sink`, `reach`, `call`: where events go, what a call can reach, what every service knows of its call
 //! - `egress`: the one way out to the network; `blob`: bytes that the host holds; `placeholder`: stand-ins for secrets
 //! - `tools`, `process`, `approval`: what the host runs for an agent, granted programs, and their questions
-//! - `workspace`, `rights`, `secret`: the folder of a run, what its plugin may do, where secrets come from
+//! - `workspace`, `rights`: the folder of a run, what its plugin may do
 //! - `owner`: which process drives a run; `paths`, `config`: where state is, what the operator wrote
 //! - [`check`]: the files of a project, read and checked
+//! - [`identity`], [`context`]: who runs where, and all that follows from it; [`secret`]: where secrets come from
 //! - `view`: what is shown of runs, plugins, profiles and grants
 //!
 //! # What it never does
@@ -25,6 +26,7 @@ mod blob;
 mod call;
 pub mod check;
 pub mod config;
+pub mod context;
 mod driver;
 mod egress;
 #[cfg(test)]
@@ -32,6 +34,7 @@ mod fakes;
 mod first_party;
 mod helper;
 mod host;
+pub mod identity;
 mod owner;
 pub mod paths;
 mod placeholder;
@@ -50,6 +53,7 @@ mod workspace;
 pub use admit::{Refusal, Run, RunRequest};
 pub use approval::{Asked, Asker, Reply};
 pub use config::Config;
+pub use context::RuntimeContext;
 pub use first_party::FIRST_PARTY;
 pub use helper::main as helper_main;
 pub use host::{Builder, CancelReceipt, Host};
