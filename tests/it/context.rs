@@ -83,7 +83,10 @@ fn an_identity_and_a_context_say_where_they_come_from() {
     let identity = home.run(&["identity", "--json", "--environment", "dev"]);
     assert_eq!(identity.code, Some(0), "{identity:?}");
     let document = identity.json();
-    assert_eq!((&document["identity"]["role"], &document["identity"]["environment"]), (&json!("research"), &json!("dev")));
+    assert_eq!(
+        (&document["identity"]["role"], &document["identity"]["environment"]),
+        (&json!("research"), &json!("dev"))
+    );
     let source = |field: &str| {
         let sources = document["sources"].as_array().expect("a list");
         sources.iter().find(|source| source["field"] == field).map(|source| source["source"].clone())
@@ -106,7 +109,10 @@ fn an_identity_and_a_context_say_where_they_come_from() {
         values.iter().find(|value| value["path"] == path).cloned().unwrap_or(Value::Null)
     };
     let host = value("databases.main.host");
-    assert_eq!((&host["value"], &host["origin"]), (&json!("db.example.com"), &json!("config.yaml:15:26 (layer default)")));
+    assert_eq!(
+        (&host["value"], &host["origin"]),
+        (&json!("db.example.com"), &json!(format!("{}/config.yaml:15:26 (layer default)", home.path().display())))
+    );
 }
 
 #[test]
@@ -122,9 +128,12 @@ fn a_wrong_identity_or_configuration_is_refused_with_its_place() {
         let found = printed.err.split(" but is ").next().unwrap_or_default().to_owned();
         all.push_str(&format!("{arguments:?}: {} -- exit {:?}\n", found.trim_end(), printed.code));
     }
-    for config in ["vault: {stores: {}}\n", "vault:\n  stores: {}\n  refs:\n    K: {}\n  policies: {}\n", "paths: 1\n"] {
-        let printed = Home::new().config(config).run(&["context"]);
-        all.push_str(&format!("{config:?}: {}-- exit {:?}\n", printed.err, printed.code));
+    for config in ["vault: {stores: {}}\n", "vault:\n  stores: {}\n  refs:\n    K: {}\n  policies: {}\n", "paths: 1\n"]
+    {
+        let home = Home::new().config(config);
+        let printed = home.run(&["context"]);
+        let said = printed.err.replace(&home.path().display().to_string(), "[home]");
+        all.push_str(&format!("{config:?}: {said}-- exit {:?}\n", printed.code));
     }
     insta::assert_snapshot!(all);
 }

@@ -5,6 +5,7 @@ mod command;
 mod context;
 mod docs;
 mod hostile;
+mod ingest;
 mod library;
 mod peer;
 mod processes;

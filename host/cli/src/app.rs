@@ -3,7 +3,10 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::Arc;
 
-use midplane::{Asker, Config, Embedded, FIRST_PARTY, Host, Paths, RuntimeContext};
+use midplane::core::Error;
+use midplane::core::layers::Refused;
+use midplane::identity::{Stated, identify};
+use midplane::{Asker, Config, Embedded, FIRST_PARTY, Host, Paths, RuntimeContext, Selection, Sources};
 use serde::Serialize;
 
 use crate::cli::Global;
@@ -62,12 +65,7 @@ impl App {
 
     /// The host, with someone who answers a vendor's questions.
     pub(crate) async fn host_with(&self, asker: Option<Arc<dyn Asker>>) -> anyhow::Result<Host> {
-        let config = Config::read(&self.paths.config_file())?;
-        let mut builder = match self.context(&config)? {
-            Some(context) => Host::builder().context(&context),
-            None => Host::builder().paths(self.paths.clone()),
-        }
-        .config(config);
+        let mut builder = Host::builder().context(&self.context(&Stated::default())?);
         match std::env::current_exe() {
             Ok(helper) => builder = builder.helper(helper),
             // Only what must be compiled in a worker is refused then, and says so.
@@ -82,14 +80,36 @@ impl App {
         Ok(builder.open().await?)
     }
 
-    /// The context of this process, where the configuration says more than a host of its own needs.
-    fn context(&self, config: &Config) -> midplane::core::Result<Option<RuntimeContext>> {
-        let is_wanted = config.vault.is_some() || config.paths.is_some() || self.paths.config.join("apps").exists();
-        if !is_wanted {
-            return Ok(None);
+    /// The configuration for the identity of this process.
+    pub(crate) fn config(&self) -> Result<Config, Error> {
+        Ok(self.context(&Stated::default())?.config().clone())
+    }
+
+    /// The context of this process, by what is stated of its identity.
+    pub(crate) fn context(&self, stated: &Stated) -> Result<RuntimeContext, Error> {
+        let builder = RuntimeContext::builder(identify(stated)?).home(self.paths.clone());
+        match std::env::current_dir() {
+            Ok(folder) => builder.project_of(&folder),
+            // A folder that is gone is part of no project.
+            Err(_) => builder,
         }
-        let identified = midplane::identity::identify(&midplane::identity::Stated::default())?;
-        RuntimeContext::builder(identified).home(self.paths.clone()).build().map(Some)
+        .build()
+    }
+
+    /// What the environment states of the identity.
+    pub(crate) fn selection(&self) -> Selection {
+        Selection::from_env(|name| std::env::var(name).ok())
+    }
+
+    /// The configuration for an identity, with assignments of the command line.
+    pub(crate) fn config_for(&self, selection: &Selection, assignments: &[String]) -> Result<Config, Refused> {
+        let sources = Sources::new(&self.paths.config);
+        let sources = match std::env::current_dir() {
+            Ok(folder) => sources.project_of(&folder),
+            // A folder that is gone is part of no project.
+            Err(_) => sources,
+        };
+        Config::load(&sources, selection, assignments, &|name| std::env::var(name).ok())
     }
 
     /// Prints text to standard output.

@@ -2,7 +2,10 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::commands::{check, completions, context, doctor, explain, grant, identity, plugin, profile, requests, run, runs, schema, secret};
+use crate::commands::{
+    batch, check, completions, config, context, doctor, explain, grant, identity, plugin, profile, requests, run, runs,
+    schema, secret,
+};
 use crate::logging::Filter;
 
 /// Run agent tasks in sandboxed plugins
@@ -70,9 +73,12 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Run a task under a profile
     Run(Box<run::RunArgs>),
-    /// List, follow, cancel and remove runs
+    /// List, follow, feed, cancel and remove runs
     #[command(subcommand)]
     Runs(runs::RunsCommand),
+    /// Check event batches
+    #[command(subcommand)]
+    Batch(batch::BatchCommand),
     /// List, add and remove plugins
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
@@ -82,6 +88,9 @@ pub(crate) enum Command {
     /// List, give and take back grants
     #[command(subcommand)]
     Grant(grant::GrantCommand),
+    /// Show the configuration, where each value comes from, and how identities differ
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Check manifest, requests, discovery and lock files; nothing is run
     Check(check::CheckArgs),
     /// Show what an agent asks to be changed in the manifest, and change it

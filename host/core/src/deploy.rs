@@ -67,7 +67,7 @@ pub const CODES: &[Code] = &[
         recovery: "Set it in the environment, in `.env`, or as a secret if it is one; `.env.example` lists all of them.",
     },
     Code {
-        code: "env-name",
+        code: "env-file-name",
         kind: ErrorKind::Invalid,
         meaning: "A quoted name in an env file has a `=` or NUL in it, which no environment can hold.",
         recovery: "Rename the variable: letters, digits and `_`.",
@@ -131,12 +131,6 @@ pub const CODES: &[Code] = &[
         kind: ErrorKind::Denied,
         meaning: "The tenant may not use machines of this size.",
         recovery: "Choose one of the tiers that the hint lists, or have the operator allow it.",
-    },
-    Code {
-        code: "tier-unknown",
-        kind: ErrorKind::Invalid,
-        meaning: "A word is none of the sizes of machines: starter, performance, pro.",
-        recovery: "Write one of them; in a manifest exactly so.",
     },
 ];
 

@@ -225,23 +225,25 @@ impl Node {
         }
     }
 
-    /// Every value below that is no mapping with keys, with its path, in order.
+    /// Every value below, with its path, in order: all but mappings and lists that only hold others. One that replaced
+    /// something or was made from an expression is among them, before what it holds.
     #[must_use]
     pub fn leaves(&self) -> Vec<(String, &Self)> {
         let mut leaves = Vec::new();
         let mut todo = vec![(String::new(), self)];
         while let Some((path, node)) = todo.pop() {
+            // Reversed, because the last one that is put on is taken first.
+            let from = todo.len();
             match &node.value {
-                Value::Map(map) if !map.is_empty() => {
-                    // Reversed, because the last one that is put on is taken first.
-                    todo.extend(map.iter().rev().map(|(key, node)| (path::joined(&path, key), node)));
+                Value::Map(map) => todo.extend(map.iter().map(|(key, node)| (path::joined(&path, key), node))),
+                Value::List(list) => {
+                    todo.extend(list.iter().enumerate().map(|(at, node)| (path::joined(&path, &at.to_string()), node)));
                 }
-                Value::List(list) if !list.is_empty() => {
-                    todo.extend(
-                        list.iter().enumerate().rev().map(|(at, node)| (path::joined(&path, &at.to_string()), node)),
-                    );
-                }
-                _ => leaves.push((path, node)),
+                _ => {}
+            }
+            todo[from..].reverse();
+            if todo.len() == from || !node.replaced.is_empty() || node.written.is_some() {
+                leaves.push((path, node));
             }
         }
         leaves
@@ -361,6 +363,30 @@ pub const CODES: &[Code] = &[
         recovery: "Write keys and values below its name; `{}` sets nothing.",
     },
     Code {
+        code: "config-unknown-key",
+        kind: ErrorKind::Invalid,
+        meaning: "The configuration has a key that means nothing there.",
+        recovery: "Correct its name; the hint says which keys there are.",
+    },
+    Code {
+        code: "config-shape",
+        kind: ErrorKind::Invalid,
+        meaning: "A value of the configuration is not what its key takes.",
+        recovery: "Write the kind of value that the message names.",
+    },
+    Code {
+        code: "config-project",
+        kind: ErrorKind::Denied,
+        meaning: "The `midplane.yaml` of a project sets what only the operator may: rights, secrets, trust, paths, or a raised limit.",
+        recovery: "Put it into the operator's own configuration, if it is wanted there, and take it out of the project's file.",
+    },
+    Code {
+        code: "grant-configured",
+        kind: ErrorKind::Conflict,
+        meaning: "A grant that is to be taken back stands in the configuration, which no command changes.",
+        recovery: "Take it out of the file that the message names.",
+    },
+    Code {
         code: "config-merge",
         kind: ErrorKind::Invalid,
         meaning: "One layer has a list where another has a mapping.",
@@ -413,6 +439,12 @@ pub const CODES: &[Code] = &[
         kind: ErrorKind::Limit,
         meaning: "The configuration is larger or deeper than what is read, perhaps because references copy others again and again.",
         recovery: "Make it smaller, or refer to fewer things.",
+    },
+    Code {
+        code: "config-unsettled",
+        kind: ErrorKind::Conflict,
+        meaning: "A part of the configuration was asked for as standing by itself, and a value in it refers to another.",
+        recovery: "Write the value itself, or take the part with its references resolved.",
     },
     Code {
         code: "config-path",

@@ -386,6 +386,8 @@ fn network(text: &str) -> Result<IpNet, &'static str> {
 pub enum Origin {
     /// From the command line or a prompt, for one run.
     Once,
+    /// From the operator's configuration.
+    Configured,
     /// From the registry, until revoked.
     Stored,
 }

@@ -1,45 +1,40 @@
 //! Everything that a program needs to know of where it runs, in one value: its identity, its layered configuration, its
 //! secrets, its folders, its databases.
 //!
-//! ```text
-//! usual values < project < config.yaml < apps/APP/default.yaml < environment < machine < substrate < role < overrides
-//! ```
-//! The files of an application lie beside the operator's `config.yaml`; each of the four between holds a block for each
-//! environment, machine, substrate or role, and must have one for this identity if it is there at all.
+//! The configuration is [`Config`]'s, whose layers are selected by the identity: machine and substrate by what is stated or found
+//! out, environment and role by what is stated. The sections `vault`, `databases` and `paths` may be left out.
 //!
 //! # What it never does
-//! It reads no secret: [`RuntimeContext::secrets`] does when it is asked. A project's file may say nothing about secrets, folders
-//! and trust, which are the operator's: whoever runs something in a folder that came from elsewhere did not write it.
+//! It reads no secret: [`RuntimeContext::secrets`] does when it is asked. A project's file says nothing about secrets and
+//! folders, which are the operator's.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
+use midplane_core::Result;
 use midplane_core::identity::RuntimeIdentity;
 use midplane_core::identity::settings::{RuntimePaths, Sections, Settings};
 use midplane_core::layers::{Layer, Node, Refused, Source, Variables, merge};
 use midplane_core::problem::Problem;
-use midplane_core::Result;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::config::{Config, Sources};
 use crate::identity::{Identified, Stated, identify};
 use crate::paths::Paths;
 use crate::secret::Environment;
 use crate::secret::keeper::Keeper;
 
-/// The largest file of a configuration that is read.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
-/// Variables that a configuration may refer to unless others are allowed.
-const VARIABLES_ALLOWED: [&str; 2] = ["HOME", "USER"];
-/// Sections that a project's file may not have.
-const OPERATORS_OWN: [&str; 6] = ["vault", "paths", "databases", "secrets", "grants", "certificate_authorities"];
+/// What stands for the file of a value that no file gives.
+const USUAL: &str = "usual values";
 
 /// Where a program runs. Clones share what is in it.
 #[derive(Clone)]
 pub struct RuntimeContext {
     identified: Arc<Identified>,
-    config: Arc<Node>,
+    config: Arc<Config>,
+    tree: Arc<Node>,
     settings: Arc<Settings>,
     keeper: Keeper,
     home: Paths,
@@ -58,10 +53,8 @@ pub struct RuntimeMetadata {
 pub struct Builder {
     identified: Identified,
     home: Option<Paths>,
-    project: Option<PathBuf>,
-    overrides: Map<String, Value>,
+    project: Option<std::path::PathBuf>,
     assignments: Vec<String>,
-    allowed: Vec<String>,
     env: Environment,
 }
 
@@ -90,9 +83,7 @@ impl RuntimeContext {
             identified,
             home: None,
             project: None,
-            overrides: Map::new(),
             assignments: Vec::new(),
-            allowed: VARIABLES_ALLOWED.map(str::to_owned).to_vec(),
             env: Arc::new(|name| std::env::var(name).ok()),
         }
     }
@@ -109,10 +100,16 @@ impl RuntimeContext {
         &self.identified
     }
 
-    /// The configuration, every reference in it followed, every value with its origin.
+    /// The configuration of a host.
     #[must_use]
-    pub fn config(&self) -> &Node {
+    pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Every value of the configuration with its origin, and what holds where it says nothing.
+    #[must_use]
+    pub fn tree(&self) -> &Node {
+        &self.tree
     }
 
     /// The secrets that this identity may ask for.
@@ -143,7 +140,7 @@ impl RuntimeContext {
     /// What of the secrets would fail when it is asked for: dangling names, unknown backends, bad paths, unknown fields.
     #[must_use]
     pub fn check(&self) -> Vec<Problem> {
-        self.settings.check(&self.config, &Sections::OWN)
+        self.settings.check(&self.tree, &Sections::OWN)
     }
 
     /// The folders of the host under this context: its data is the application's.
@@ -168,31 +165,17 @@ impl Builder {
         self
     }
 
-    /// The file of a project, if it is there: `midplane.yaml`.
+    /// The project that a folder is part of; see [`Sources::project_of`].
     #[must_use]
-    pub fn project(mut self, file: impl Into<PathBuf>) -> Self {
-        self.project = Some(file.into());
+    pub fn project_of(mut self, folder: &Path) -> Self {
+        self.project = Sources::new("").project_of(folder).project;
         self
     }
 
-    /// The highest layer, with literal keys.
-    #[must_use]
-    pub fn overrides(mut self, overrides: Map<String, Value>) -> Self {
-        self.overrides = overrides;
-        self
-    }
-
-    /// Assignments such as `paths.data_root=/srv`, above the overrides.
+    /// The highest layer: assignments such as `paths.data_root=/srv`.
     #[must_use]
     pub fn set(mut self, assignments: impl IntoIterator<Item = String>) -> Self {
         self.assignments.extend(assignments);
-        self
-    }
-
-    /// Environment variables that the configuration may refer to, beside `HOME` and `USER`.
-    #[must_use]
-    pub fn allow_variables(mut self, names: impl IntoIterator<Item = String>) -> Self {
-        self.allowed.extend(names);
         self
     }
 
@@ -213,112 +196,53 @@ impl Builder {
             Some(home) => home.clone(),
             None => Paths::from_env(|name| env(name).map(Into::into))?,
         };
-        let allowed = self.allowed.clone();
-        let values = allowed.iter().filter_map(|name| Some((name.clone(), env(name)?))).collect::<Vec<_>>();
-        let variables = Variables::new(allowed, values);
-        let sources = self.sources(&home, &variables)?;
-        let config = merge(sources, &variables)?.resolve(&variables)?;
-        let settings = Settings::read(&config, &Sections::OWN, env("HOME").as_deref())?;
-        let keeper = Keeper::new(settings.vault.clone(), &self.identified.identity.role).env_of(env);
-        let (config, settings) = (Arc::new(config), Arc::new(settings));
-        Ok(RuntimeContext { identified: Arc::new(self.identified), config, settings, keeper, home })
-    }
-
-    /// The layers that are there, from low to high.
-    fn sources(&self, home: &Paths, variables: &Variables) -> Result<Vec<Source>, Refused> {
-        let mut sources = vec![usual(home)?];
-        if let Some(project) = &self.project
-            && let Some(source) = read(Layer::Project, project, &project.display().to_string())?
-        {
-            refuse_operators_own(&source)?;
-            sources.push(source);
-        }
-        let named = |name: &str| (home.config.join(name), name.to_owned());
-        let (file, name) = named("config.yaml");
-        sources.extend(read(Layer::Default, &file, &name)?);
-        // The identity was held to be safe in paths when it was made.
-        let identity = &self.identified.identity;
-        let of_app = |layer: Layer| named(&format!("apps/{}/{layer}.yaml", identity.app));
-        let (file, name) = of_app(Layer::Default);
-        sources.extend(read(Layer::Default, &file, &name)?);
-        let dimensions = [
-            (Layer::Environment, &identity.environment),
-            (Layer::Machine, &identity.machine),
-            (Layer::Substrate, &identity.substrate),
-            (Layer::Role, &identity.role),
-        ];
-        for (layer, selector) in dimensions {
-            let (file, name) = of_app(layer);
-            if let Some(source) = read(layer, &file, &name)? {
-                sources.push(source.select(selector, None, variables)?);
+        let sources = Sources { folder: home.config.clone(), project: self.project };
+        let config = Config::load(&sources, &self.identified.selection(), &self.assignments, &*env)?;
+        let tree = with_usual(&config, &home)?;
+        let mut settings = Settings::read(&tree, &Sections::OWN, env("HOME").as_deref())?;
+        // The home itself, where its name is no text.
+        for (key, folder, own) in [
+            ("data_root", &mut settings.paths.data_root, home.data.clone()),
+            ("artifact_root", &mut settings.paths.artifact_root, home.data.join("artifacts")),
+        ] {
+            let node = tree.child(Sections::OWN.paths).and_then(|paths| paths.child(key));
+            if node.is_some_and(|node| &*node.origin.file == USUAL) {
+                *folder = own;
             }
         }
-        if !self.overrides.is_empty() {
-            sources.push(Source::from_data(Layer::Overrides, "overrides", &self.overrides)?);
-        }
-        if !self.assignments.is_empty() {
-            sources.push(Source::assignments("--set", &self.assignments)?);
-        }
-        Ok(sources)
-    }
-}
-
-/// What holds where no file says anything: no secrets, no databases, folders below the host's own.
-fn usual(home: &Paths) -> Result<Source, Refused> {
-    let folder = |name: &str| home.data.join(name).display().to_string();
-    let usual = json!({
-        "vault": { "stores": {}, "refs": {}, "policies": {} },
-        "databases": {},
-        "paths": {
-            "data_root": home.data.display().to_string(),
-            "artifact_root": folder("artifacts"),
-            "export_root": folder("exports"),
-            "log_root": folder("logs"),
-        },
-    });
-    Source::from_data(Layer::Default, "usual values", usual.as_object().unwrap_or(&Map::new()))
-}
-
-/// A project came from anywhere; what it may not say is refused, not dropped, so that nobody relies on it.
-fn refuse_operators_own(source: &Source) -> Result<(), Refused> {
-    let entries = source.root().entries().into_iter().flatten();
-    let problems: Vec<Problem> = entries
-        .filter(|(key, _)| OPERATORS_OWN.contains(&key.as_str()))
-        .flat_map(|(key, node)| {
-            let message = format!("a project may not set `{key}`, which is the operator's");
-            Refused::at(&node.origin, key, "context-project", message)
-                .hint("set it in the operator's `config.yaml`")
-                .problems
+        let keeper = Keeper::new(settings.vault.clone(), &self.identified.identity.role).env_of(env);
+        Ok(RuntimeContext {
+            identified: Arc::new(self.identified),
+            config: Arc::new(config),
+            tree: Arc::new(tree),
+            settings: Arc::new(settings),
+            keeper,
+            home,
         })
-        .collect();
-    if problems.is_empty() { Ok(()) } else { Err(Refused { problems }) }
-}
-
-/// A layer of a file, or nothing where there is no file.
-fn read(layer: Layer, file: &Path, name: &str) -> Result<Option<Source>, Refused> {
-    use std::io::Read as _;
-    let refused = |why: String| Refused::of(Problem::new(name, "config-file", why));
-    let opened = match std::fs::metadata(file) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Ok(metadata) if !metadata.is_file() => return Err(refused("this is no file".to_owned())),
-        _ => std::fs::File::open(file),
-    };
-    let mut text = String::new();
-    let read = opened.and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text));
-    read.map_err(|error| refused(format!("it cannot be read: {error}")))?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(refused(format!("it has more than {FILE_BYTES_MAX} bytes")));
     }
-    Source::parse(layer, name, &text).map(Some)
 }
 
-/// What contexts are refused with, beside the codes of configuration, identity and secrets.
-pub const CODES: &[midplane_core::codes::Code] = &[midplane_core::codes::Code {
-    code: "context-project",
-    kind: midplane_core::ErrorKind::Invalid,
-    meaning: "A project's `midplane.yaml` sets something that is the operator's: secrets, folders, databases, grants or trust.",
-    recovery: "Move it to the operator's `config.yaml`, or to the files of the application beside it.",
-}];
+/// The configuration above what holds where it says nothing: no secrets, no databases, folders below the host's own.
+fn with_usual(config: &Config, home: &Paths) -> Result<Node, Refused> {
+    let folder = |name: &str| home.data.join(name).display().to_string();
+    let usual = Map::from_iter([
+        ("vault".to_owned(), json!({ "stores": {}, "refs": {}, "policies": {} })),
+        ("databases".to_owned(), json!({})),
+        (
+            "paths".to_owned(),
+            json!({
+                "data_root": home.data.display().to_string(),
+                "artifact_root": folder("artifacts"),
+                "export_root": folder("exports"),
+                "log_root": folder("logs"),
+            }),
+        ),
+    ]);
+    let usual = Source::from_data(Layer::Default, USUAL, &usual)?;
+    let stated = config.tree().cloned().map(Source::settled);
+    let none = Variables::default();
+    merge(std::iter::once(usual).chain(stated), &none)?.resolve(&none)
+}
 
 #[cfg(test)]
 mod tests {
@@ -342,7 +266,7 @@ mod tests {
         let identified = identify_by(&stated, facts, |_| None).unwrap();
         let builder = RuntimeContext::builder(identified)
             .home(Paths::under(folder.path()))
-            .project(folder.path().join("midplane.yaml"))
+            .project_of(folder.path())
             .env(|name| (name == "HOME").then(|| "/h".to_owned()));
         (folder, builder)
     }
@@ -350,7 +274,7 @@ mod tests {
     fn shown(context: &Result<RuntimeContext>, folder: &tempfile::TempDir) -> String {
         let text = match context {
             Ok(context) => {
-                let leaves = context.config().leaves().into_iter();
+                let leaves = context.tree().leaves().into_iter();
                 let lines = leaves.map(|(path, node)| format!("{path} = {} ({})", node.to_json(), node.origin));
                 lines.chain([format!("{:?}", context.paths())]).collect::<Vec<_>>().join("\n")
             }
@@ -362,16 +286,24 @@ mod tests {
     #[test]
     fn layers_in_their_order() {
         let (folder, builder) = home(&[
-            ("midplane.yaml", "level: project\nproject: 1\n"),
-            ("config.yaml", "level: config\npaths: {data_root: '${oc.env:HOME}/d'}\nlimits: {runs_max: 2}\n"),
-            ("apps/midplane/default.yaml", "level: default\ndatabases: {main: {host: h}}\n"),
-            ("apps/midplane/machine.yaml", "bridge: {level: machine, paths: {log_root: ~/logs}}\nother: {}\n"),
-            ("apps/midplane/role.yaml", "research: {level: role}\n"),
+            ("midplane.yaml", "profiles: {x: {settings: {level: project}}}\n"),
+            (
+                "config.yaml",
+                "environment_variables: [HOME]\nprofiles: {x: {settings: {level: config}}}\n\
+                 paths: {data_root: '${oc.env:HOME}/d'}\nlimits: {runs_max: 2}\ndatabases: {main: {host: h}}\n",
+            ),
+            ("environment.yaml", "_: {limits: {runs_max: 3}}\n"),
+            (
+                "machine.yaml",
+                "bridge: {profiles: {x: {settings: {level: machine}}}, paths: {log_root: ~/logs}}\nother: {}\n",
+            ),
+            ("role.yaml", "research: {profiles: {x: {settings: {level: role}}}}\n"),
         ]);
         let context = builder.set(["paths.export_root=/e".to_owned()]).build();
         insta::assert_snapshot!(shown(&context, &folder));
         let context = context.unwrap();
         assert_eq!(context.databases()["main"]["host"], "h");
+        assert_eq!(context.config().limits["runs_max"], 3);
         assert_eq!(context.metadata(), RuntimeMetadata { substrate: "local-process".to_owned(), is_container: false });
         assert_eq!(context.host_paths().data, Path::new("/h/d"));
     }
@@ -380,13 +312,11 @@ mod tests {
     fn what_is_refused_says_where() {
         let cases: &[&[(&str, &str)]] = &[
             &[],
-            &[("midplane.yaml", "vault: {stores: {}}\nx: 1\npaths: {}\n")],
+            &[("midplane.yaml", "vault: {stores: {}}\n")],
             &[("config.yaml", "vault:\n  stores: {red: {backend: gopass, root: 1}}\n")],
-            &[("config.yaml", "a: ${oc.env:PATH}\n")],
-            &[("config.yaml", "a: [\n")],
-            &[("config.yaml/x", "")],
-            &[("apps/midplane/role.yaml", "marketdata: {}\n")],
+            &[("role.yaml", "marketdata: {}\n")],
             &[("config.yaml", "paths: {data_root: ~other/x}\n")],
+            &[("config.yaml", "paths: {data_root: 1}\n")],
             &[("config.yaml", "paths: null\n")],
         ];
         let seen: Vec<String> = cases

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,10 +14,14 @@ use midplane_core::manifest::PluginKind;
 use midplane_core::permission::{Grant, Grants, Origin};
 use midplane_core::redact::{Redactor, SecretValue, Secrets};
 use midplane_core::run::{self, End, Input, State, StopCause};
+use midplane_core::stream::OUTSIDE;
+use midplane_core::telemetry::measure::Sample;
+use midplane_core::telemetry::settings::Settings;
 use midplane_core::{Digest, Error, ProfileName, Result, RunId};
 use midplane_engine::plugin::Availability;
 use midplane_engine::{Control, Engine};
 use midplane_store::{Append, RunQuery, RunRow, Store};
+use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::approval::Asker;
@@ -25,12 +30,15 @@ use crate::config::Config;
 use crate::context::RuntimeContext;
 use crate::driver::{Command, Ended, index_of, now_ms};
 use crate::egress::{Resolve, SystemResolver, Tls};
+use crate::ingest::Feeds;
 use crate::owner::Owner;
 use crate::paths::Paths;
 use crate::profile::{self, Profile};
 use crate::registry::{Embedded, Entry, Registry, unknown};
 use crate::secret::keeper::{Keeper, Resolution};
 use crate::secret::{Environment, References, SecretSource};
+use crate::slots::{Slot, Slots};
+use crate::telemetry::Telemetry;
 use crate::view::{GrantView, OutputFile, PluginView, ProfileView, RunView, Subscription};
 
 /// Makes a [`Host`].
@@ -46,6 +54,7 @@ pub struct Builder {
     /// Where artifacts are kept if not with the rest of the store.
     artifacts: Option<PathBuf>,
     core_dumps: Option<PathBuf>,
+    telemetry: Option<Settings>,
 }
 
 /// A host of agent runs. Clones share it.
@@ -69,10 +78,16 @@ pub(crate) struct Inner {
     /// The folder of a host whose state is in memory, removed with it.
     _temporary: Option<tempfile::TempDir>,
     pub(crate) room: Arc<Semaphore>,
+    /// Unset where nothing leaves, which is the default.
+    pub(crate) telemetry: Option<Telemetry>,
     env: Environment,
     /// Secrets of a vault, under the identity of this host.
     keeper: Option<Keeper>,
     runs: Mutex<HashMap<RunId, Active>>,
+    /// Runs that are fed from outside through this process.
+    pub(crate) feeds: Feeds,
+    /// Task ids of runs that are not over.
+    slots: Slots,
     /// Redactors by the values that they hide: making one takes longer than starting a run.
     redactors: Mutex<HashMap<Digest, Redactor>>,
     /// Set when the host shuts down; no run starts afterwards.
@@ -84,6 +99,8 @@ pub(crate) struct Inner {
 pub(crate) struct Active {
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) ended: watch::Receiver<Ended>,
+    /// Whether someone asked for its end.
+    pub(crate) cancelled: Arc<AtomicBool>,
 }
 
 /// What a cancel found.
@@ -92,7 +109,9 @@ pub(crate) struct Active {
 pub enum CancelReceipt {
     /// The process that drives the run was asked.
     Requested,
-    /// The run was stopping or had ended already.
+    /// It was asked before and is stopping.
+    AlreadyRequested,
+    /// The run had ended already.
     NotActive,
     /// Nobody drove it any more; it is closed now.
     Closed,
@@ -150,11 +169,11 @@ impl Builder {
         self
     }
 
-    /// Takes the folders of the store and of artifacts, and the secrets, from a context.
+    /// Takes the configuration, the folders of the store and of artifacts, and the secrets from a context.
     #[must_use]
     pub fn context(mut self, context: &RuntimeContext) -> Self {
         self.artifacts = Some(context.paths().artifact_root.clone());
-        self.paths(context.host_paths()).keeper(context.secrets().clone())
+        self.paths(context.host_paths()).config(context.config().clone()).keeper(context.secrets().clone())
     }
 
     /// Who gives the secrets that references `vault:NAME` ask for, under one identity. Without, such a reference is refused.
@@ -169,6 +188,14 @@ impl Builder {
     #[must_use]
     pub fn core_dumps(mut self, folder: impl Into<PathBuf>) -> Self {
         self.core_dumps = Some(folder.into());
+        self
+    }
+
+    /// Sends each ended run as a trace to the collector that the settings name. Without, and with settings that name none,
+    /// nothing leaves. What the settings say that cannot be used is logged, and fails nothing.
+    #[must_use]
+    pub fn telemetry(mut self, settings: Settings) -> Self {
+        self.telemetry = Some(settings);
         self
     }
 
@@ -198,6 +225,7 @@ impl Builder {
                 (Store::memory()?, None, cache)
             }
         };
+        let telemetry = self.telemetry.and_then(|settings| Telemetry::start(settings, &tls));
         let spool = cache.clone();
         let cache = self.cache.unwrap_or(cache);
         let engine = match self.core_dumps {
@@ -224,9 +252,12 @@ impl Builder {
                 spool,
                 _temporary: temporary,
                 room: Arc::new(Semaphore::new(room)),
+                telemetry,
                 keeper: self.keeper,
                 env: self.env,
                 runs: Mutex::default(),
+                feeds: Feeds::default(),
+                slots: Slots::default(),
                 redactors: Mutex::default(),
                 closing: watch::Sender::new(false),
             }),
@@ -252,7 +283,14 @@ impl Host {
             keeper: None,
             artifacts: None,
             core_dumps: None,
+            telemetry: None,
         }
+    }
+
+    /// The configuration that it was made with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.inner.config
     }
 
     /// The bounds in force.
@@ -266,6 +304,13 @@ impl Host {
     /// Asks a run to stop. Whoever drives it does it, in this process or another.
     pub async fn cancel(&self, run_id: &RunId) -> Result<CancelReceipt> {
         if let Some(active) = self.active(run_id) {
+            // Its place among the active is given up a moment after its end is told.
+            if active.ended.borrow().is_some() {
+                return Ok(CancelReceipt::NotActive);
+            }
+            if active.cancelled.swap(true, Ordering::SeqCst) {
+                return Ok(CancelReceipt::AlreadyRequested);
+            }
             return Ok(match active.commands.send(Command::Stop(StopCause::User)).await {
                 Ok(()) => CancelReceipt::Requested,
                 Err(_) => CancelReceipt::NotActive,
@@ -277,6 +322,13 @@ impl Host {
         }
         if self.close_if_lost(&row).await? {
             return Ok(CancelReceipt::Closed);
+        }
+        if row.index.status == run::Status::Stopping.as_str() {
+            return Ok(CancelReceipt::AlreadyRequested);
+        }
+        if is_outside(&row) {
+            self.stop_outside(run_id).await?;
+            return Ok(CancelReceipt::Requested);
         }
         self.inner.store.signals.push(run_id, "cancel", "").await?;
         Ok(CancelReceipt::Requested)
@@ -292,8 +344,12 @@ impl Host {
         if let Some(active) = self.active(run_id) {
             return active.commands.send(Command::Steer(text.to_owned())).await.map_err(|_| ended());
         }
-        if self.row(run_id).await?.index.finish_reason.is_some() {
+        let row = self.row(run_id).await?;
+        if row.index.finish_reason.is_some() {
             return Err(ended());
+        }
+        if is_outside(&row) {
+            return Err(Error::unsupported("run-outside", format!("run `{run_id}` is fed from outside")));
         }
         self.inner.store.signals.push(run_id, "steer", text).await.map(|_| ())
     }
@@ -347,8 +403,9 @@ impl Host {
     pub async fn remove_run(&self, run_id: &RunId) -> Result<()> {
         let row = self.row(run_id).await?;
         if row.index.finish_reason.is_none() && !self.close_if_lost(&row).await? {
+            let how = if is_outside(&row) { "close" } else { "cancel" };
             return Err(Error::conflict("run-active", format!("run `{run_id}` has not ended"))
-                .hint(format!("cancel it first: `midplane runs cancel {run_id}`")));
+                .hint(format!("{how} it first: `midplane runs {how} {run_id}`")));
         }
         self.inner.store.remove_run(run_id).await.map(|_| ())
     }
@@ -392,6 +449,12 @@ impl Host {
             views.push(self.plugin_view(&entry).await?);
         }
         Ok(views)
+    }
+
+    /// How many plugins are loaded: each once, however often it is used.
+    #[must_use]
+    pub fn plugins_loaded(&self) -> usize {
+        self.inner.registry.count_loaded()
     }
 
     /// One plugin.
@@ -443,14 +506,22 @@ impl Host {
     /// The operator's grants, of one profile or all.
     pub async fn grants(&self, profile: Option<&str>) -> Result<Vec<GrantView>> {
         let profile = profile.map(ProfileName::new).transpose()?;
-        Ok(self.inner.store.grants.list(profile.as_ref()).await?.into_iter().map(GrantView::from).collect())
+        let stored = self.inner.store.grants.list(profile.as_ref()).await?;
+        let configured =
+            self.inner.config.profiles.keys().filter(|name| profile.as_ref().is_none_or(|own| own == *name));
+        let configured = configured
+            .flat_map(|name| self.inner.config.grants(name).map(|(grant, at)| GrantView::configured(name, grant, at)));
+        let mut views: Vec<GrantView> = stored.into_iter().map(GrantView::from).chain(configured).collect();
+        views.sort_by(|a, b| a.profile.cmp(&b.profile));
+        Ok(views)
     }
 
     /// Grants something to a profile for good. Whether it is new.
     pub async fn allow(&self, profile: &str, grant: &Grant) -> Result<bool> {
-        let (profile, _) = self.resolve(profile).await?;
-        let row =
-            midplane_store::Grant { profile, grant: grant.to_string(), created_ms: now_ms(), note: String::new() };
+        let (profile, entry) = self.resolve(profile).await?;
+        // The plugin is noted because a project can put another one under the same name.
+        let note = entry.manifest.name.to_string();
+        let row = midplane_store::Grant { profile, grant: grant.to_string(), created_ms: now_ms(), note };
         self.inner.store.grants.allow(row).await
     }
 
@@ -458,12 +529,26 @@ impl Host {
     pub async fn revoke(&self, profile: &str, grant: &Grant) -> Result<bool> {
         // Also for a profile that is not there any more: its grants must not outlive it unseen.
         let profile = ProfileName::new(profile)?;
-        self.inner.store.grants.revoke(&profile, &grant.to_string()).await
+        let revoked = self.inner.store.grants.revoke(&profile, &grant.to_string()).await?;
+        match self.inner.config.grants(&profile).find(|(configured, _)| *configured == grant) {
+            Some((_, at)) => {
+                let place = at.map_or_else(|| "the configuration".to_owned(), ToString::to_string);
+                Err(Error::conflict("grant-configured", format!("`{profile}` has `{grant}` from {place}"))
+                    .hint("take it out of the configuration"))
+            }
+            None => Ok(revoked),
+        }
     }
 
     /// Reads the whole store and says what is wrong with it, if anything.
     pub async fn check_store(&self) -> Result<()> {
         self.inner.store.check().await
+    }
+
+    /// What telemetry counted in this process: what was dropped, what could not be sent. Empty where nothing leaves.
+    #[must_use]
+    pub fn measures(&self) -> Vec<Sample> {
+        self.inner.telemetry.as_ref().map_or_else(Vec::new, Telemetry::samples)
     }
 
     // ---- end ----
@@ -485,6 +570,9 @@ impl Host {
         if tokio::time::timeout(time, all).await.is_err() {
             tracing::warn!("runs did not end in time; they are closed by the next process");
         }
+        if let Some(telemetry) = &self.inner.telemetry {
+            telemetry.flush().await;
+        }
     }
 
     // ---- inside ----
@@ -501,6 +589,13 @@ impl Host {
         self.runs_here().remove(run_id);
     }
 
+    /// A run has its terminal: its trace may leave. Never waits, never fails.
+    pub(crate) fn trace(&self, run_id: &RunId) {
+        if let Some(telemetry) = &self.inner.telemetry {
+            telemetry.run_ended(&self.inner.store.log, run_id);
+        }
+    }
+
     fn active(&self, run_id: &RunId) -> Option<Active> {
         self.runs_here().get(run_id).cloned()
     }
@@ -510,7 +605,7 @@ impl Host {
         self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn row(&self, run_id: &RunId) -> Result<RunRow> {
+    pub(crate) async fn row(&self, run_id: &RunId) -> Result<RunRow> {
         self.inner.store.log.run(run_id).await?.ok_or_else(|| no_run(run_id.as_str()))
     }
 
@@ -546,14 +641,29 @@ impl Host {
         Err(unknown("profile", name, known.iter().map(String::as_str)))
     }
 
-    /// A profile, loaded.
-    pub(crate) async fn load(&self, name: &str) -> Result<Profile> {
-        let (name, entry) = self.resolve(name).await?;
-        self.load_as(name, entry).await
+    /// The place of a task id while a run has it.
+    pub(crate) fn take_slot(&self, profile: &ProfileName, task_id: &str, run_id: &RunId) -> Result<Slot> {
+        self.inner.slots.take(profile, task_id, run_id)
     }
 
-    async fn load_as(&self, name: ProfileName, entry: Entry) -> Result<Profile> {
-        let settled = self.settle(&name, &entry)?;
+    /// The run of this process that has a task id.
+    pub(crate) fn run_of_task(&self, profile: &str, task_id: &str) -> Option<RunId> {
+        self.inner.slots.run(&ProfileName::new(profile).ok()?, task_id)
+    }
+
+    /// A profile, loaded.
+    pub(crate) async fn load(&self, name: &str) -> Result<Profile> {
+        self.load_with(name, &BTreeMap::new()).await
+    }
+
+    /// A profile, loaded, with settings laid over its own.
+    pub(crate) async fn load_with(&self, name: &str, over: &BTreeMap<String, Value>) -> Result<Profile> {
+        let (name, entry) = self.resolve(name).await?;
+        self.load_as(name, entry, over).await
+    }
+
+    async fn load_as(&self, name: ProfileName, entry: Entry, over: &BTreeMap<String, Value>) -> Result<Profile> {
+        let settled = self.settle(&name, &entry, over)?;
         let plugin = self.inner.registry.load(&entry).await?;
         Ok(Profile {
             name,
@@ -567,10 +677,10 @@ impl Host {
         })
     }
 
-    fn settle(&self, name: &ProfileName, entry: &Entry) -> Result<profile::Settled> {
-        let none = BTreeMap::new();
-        let settings = self.inner.config.profiles.get(name).map_or(&none, |config| &config.settings);
-        profile::settle(&entry.manifest, settings, &self.inner.limits).map_err(|mut error| {
+    fn settle(&self, name: &ProfileName, entry: &Entry, over: &BTreeMap<String, Value>) -> Result<profile::Settled> {
+        let mut settings = self.inner.config.profiles.get(name).map_or_else(BTreeMap::new, |of| of.settings.clone());
+        settings.extend(over.clone());
+        profile::settle(&entry.manifest, &settings, &self.inner.limits).map_err(|mut error| {
             error.message = format!("profile `{name}`: {}", error.message);
             error
         })
@@ -579,8 +689,17 @@ impl Host {
     /// What the operator allows a profile, with what is allowed for this once.
     pub(crate) async fn granted(&self, profile: &ProfileName, once: &[Grant]) -> Result<Grants> {
         let mut grants = Grants::default();
+        let config = &self.inner.config;
+        // Where a project says which plugin a profile is, only what was granted to that very plugin is meant.
+        let meant = config.profiles.get(profile).and_then(|profile| profile.plugin.as_ref());
+        let meant = meant.filter(|_| config.is_of_project(profile));
         for row in self.inner.store.grants.list(Some(profile)).await? {
-            grants.insert(row.grant.parse()?, Origin::Stored);
+            if meant.is_none_or(|plugin| plugin.as_str() == row.note) {
+                grants.insert(row.grant.parse()?, Origin::Stored);
+            }
+        }
+        for (grant, _) in config.grants(profile) {
+            grants.insert(grant.clone(), Origin::Configured);
         }
         for grant in once {
             grants.insert(grant.clone(), Origin::Once);
@@ -613,6 +732,30 @@ impl Host {
         }
         let redactor = self.redactor(&values)?;
         Ok((Resolved { values, missing, audits }, redactor))
+    }
+
+    /// A redactor of all secrets that can be had of those that the configuration names, for all and for this profile, and
+    /// of those that the plugin under it asks for.
+    pub(crate) async fn redactor_of(&self, profile: &ProfileName) -> Result<Redactor> {
+        let mut references = self.inner.config.secrets.clone();
+        if let Some(config) = self.inner.config.profiles.get(profile) {
+            references.extend(config.secrets.clone());
+        }
+        let mut names: Vec<String> = references.keys().cloned().collect();
+        if let Ok((name, entry)) = self.resolve(profile.as_str()).await
+            && let Ok(settled) = self.settle(&name, &entry, &BTreeMap::new())
+        {
+            names.extend(profile::secret_names(&settled.permissions));
+        }
+        let source = References::new(references, self.inner.env.clone());
+        let mut values = BTreeMap::new();
+        for name in names {
+            // One that cannot be had cannot be in what comes either.
+            if let Ok(value) = source.resolve(&name).await {
+                values.insert(name, value);
+            }
+        }
+        self.redactor(&values)
     }
 
     fn redactor(&self, values: &BTreeMap<String, SecretValue>) -> Result<Redactor> {
@@ -665,9 +808,12 @@ impl Host {
         Ok(())
     }
 
-    /// Closes an unfinished run whose owner is gone. Exactly once: the owner's lock is held meanwhile, the run is claimed
+    /// Closes an unfinished run whose owner is gone, or whose end was claimed from outside long enough ago. Exactly once: the owner's lock is held meanwhile, the run is claimed
     /// by compare-and-set, and the append names the last record that was seen.
     pub(crate) async fn close_if_lost(&self, row: &RunRow) -> Result<bool> {
+        if is_outside(row) {
+            return self.settle_if_due(row).await;
+        }
         let (Some(owner), Some(named)) = (&self.inner.owner, &row.index.owner) else { return Ok(false) };
         let Some(_gone) = owner.gone(named) else { return Ok(false) };
         if !self.inner.store.log.claim(&row.run_id, Some(named), owner.id()).await? {
@@ -699,6 +845,7 @@ impl Host {
         );
         let append = Append { run_id: row.run_id.clone(), expected_seq, t_ms, events: step.append, index: Some(index) };
         self.inner.store.log.append(append).await?;
+        self.trace(&row.run_id);
         tracing::warn!(run = %row.run_id, "a run whose process is gone was closed");
         Ok(true)
     }
@@ -761,7 +908,7 @@ impl Host {
         if entry.manifest.kind != PluginKind::Agent {
             return Ok(Vec::new());
         }
-        let profile = self.load_as(name.clone(), entry.clone()).await?;
+        let profile = self.load_as(name.clone(), entry.clone(), &BTreeMap::new()).await?;
         Ok(self.capabilities(&profile).await?.features)
     }
 
@@ -771,11 +918,16 @@ impl Host {
             Ok(found) => found,
             Err(error) => return Ok(ProfileView::broken(name, error)),
         };
-        Ok(match self.settle(name, &entry) {
-            Ok(settled) => ProfileView::new(name, &entry, &settled, &granted),
+        Ok(match self.settle(name, &entry, &BTreeMap::new()) {
+            Ok(settled) => ProfileView::new(name, &entry, &settled, &granted, &self.inner.config),
             Err(error) => ProfileView::broken(name, error),
         })
     }
+}
+
+/// Whether a run is fed from outside, so that no process drives it.
+fn is_outside(row: &RunRow) -> bool {
+    row.index.summary.get(OUTSIDE).is_some()
 }
 
 /// Redactors that are kept.

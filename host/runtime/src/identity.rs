@@ -16,6 +16,8 @@ use midplane_core::identity::{
 };
 use serde::Serialize;
 
+use crate::config::Selection;
+
 /// The most that is read of one file of the system.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
 
@@ -73,6 +75,25 @@ impl Identified {
     }
 }
 
+impl Identified {
+    /// Which blocks of a configuration are meant. What is only usual names none: an operator who has blocks states which.
+    #[must_use]
+    pub fn selection(&self) -> Selection {
+        let of = |field: &str| {
+            let source = self.sources.iter().find(|source| source.field == field && source.source != USUAL_SOURCE);
+            source.map(|source| source.value.clone()).unwrap_or_default()
+        };
+        Selection {
+            environment: of("environment"),
+            machine: of("machine"),
+            substrate: of("substrate"),
+            role: of("role"),
+        }
+    }
+}
+
+/// How the source of a usual value is called.
+const USUAL_SOURCE: &str = "usual";
 /// What app, environment and role are where nobody says: one person at a desk.
 const USUAL: [(&str, &str); 3] = [("app", "midplane"), ("environment", "local"), ("role", "operator")];
 
@@ -121,7 +142,7 @@ pub fn identify_by(stated: &Stated, facts: Facts, env: impl Fn(&str) -> Option<S
             let source = chosen.map(|(_, source)| source).unwrap_or_else(|| match field {
                 "machine" => facts.machine.source.clone(),
                 "substrate" => facts.substrate().source.clone(),
-                _ => "usual".to_owned(),
+                _ => USUAL_SOURCE.to_owned(),
             });
             FieldSource { field, value: value.to_owned(), source }
         })

@@ -162,6 +162,10 @@ pub struct ProfileView {
     pub permissions: Vec<PermissionView>,
     /// All that it was granted.
     pub grants: Vec<String>,
+    /// Where in the configuration each setting, grant and secret reference of it stands: `settings.NAME`, `grants.GRANT`,
+    /// `secrets.NAME`. What the configuration does not say is not among them.
+    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub configured: std::collections::BTreeMap<String, midplane_core::layers::Origin>,
     /// Grants without which it does not run, secrets included; a workspace comes with each run.
     pub missing: Vec<String>,
     /// What is wrong with it.
@@ -183,7 +187,13 @@ pub struct PermissionView {
 }
 
 impl ProfileView {
-    pub(crate) fn new(name: &ProfileName, entry: &Entry, settled: &Settled, granted: &Grants) -> Self {
+    pub(crate) fn new(
+        name: &ProfileName,
+        entry: &Entry,
+        settled: &Settled,
+        granted: &Grants,
+        config: &crate::Config,
+    ) -> Self {
         let permission = |requested: &midplane_core::permission::Requested| {
             let grant = gate::whole(&requested.permission);
             PermissionView {
@@ -200,6 +210,7 @@ impl ProfileView {
             settings: settled.config.clone(),
             permissions: settled.permissions.iter().map(permission).collect(),
             grants: granted.iter().map(|(grant, _)| grant.to_string()).collect(),
+            configured: configured(name, config),
             missing: missing(name, &settled.permissions, granted).iter().map(ToString::to_string).collect(),
             error: None,
         }
@@ -213,10 +224,24 @@ impl ProfileView {
             settings: std::collections::BTreeMap::new(),
             permissions: Vec::new(),
             grants: Vec::new(),
+            configured: std::collections::BTreeMap::new(),
             missing: Vec::new(),
             error: Some(error),
         }
     }
+}
+
+/// Where what the configuration says of a profile stands.
+fn configured(
+    name: &ProfileName,
+    config: &crate::Config,
+) -> std::collections::BTreeMap<String, midplane_core::layers::Origin> {
+    let Some(profile) = config.profiles.get(name) else { return std::collections::BTreeMap::new() };
+    let at = |section: &str, key: &str| config.origin(&["profiles", name.as_str(), section, key]).cloned();
+    let settings = profile.settings.keys().map(|key| (format!("settings.{key}"), at("settings", key)));
+    let secrets = profile.secrets.keys().map(|key| (format!("secrets.{key}"), at("secrets", key)));
+    let grants = config.grants(name).map(|(grant, origin)| (format!("grants.{grant}"), origin.cloned()));
+    settings.chain(secrets).chain(grants).filter_map(|(key, origin)| Some((key, origin?))).collect()
 }
 
 /// One grant of the operator.
@@ -226,13 +251,23 @@ pub struct GrantView {
     pub profile: ProfileName,
     /// What.
     pub grant: String,
-    /// When, in milliseconds since 1970 UTC.
-    pub created_ms: u64,
+    /// When, in milliseconds since 1970 UTC; unset for one that stands in the configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_ms: Option<u64>,
+    /// Where in the configuration it stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub configured: Option<midplane_core::layers::Origin>,
 }
 
 impl From<midplane_store::Grant> for GrantView {
     fn from(grant: midplane_store::Grant) -> Self {
-        Self { profile: grant.profile, grant: grant.grant, created_ms: grant.created_ms }
+        Self { profile: grant.profile, grant: grant.grant, created_ms: Some(grant.created_ms), configured: None }
+    }
+}
+
+impl GrantView {
+    pub(crate) fn configured(profile: &ProfileName, grant: &Grant, at: Option<&midplane_core::layers::Origin>) -> Self {
+        Self { profile: profile.clone(), grant: grant.to_string(), created_ms: None, configured: at.cloned() }
     }
 }
 

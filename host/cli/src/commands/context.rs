@@ -1,14 +1,13 @@
 //! `midplane context`: identity, configuration, folders, databases and names of secrets, as a program gets them.
 
 use midplane::RuntimeContext;
+use midplane::context::RuntimeMetadata;
 use midplane::core::identity::RuntimeIdentity;
 use midplane::core::identity::settings::RuntimePaths;
 use midplane::core::layers::Node;
 use midplane::core::problem::Problem;
 use midplane::core::redact::is_sensitive_key;
 use midplane::core::text::{escape_controls, shown};
-use midplane::context::RuntimeMetadata;
-use midplane::identity::identify;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -51,16 +50,10 @@ struct Line {
 }
 
 pub(crate) async fn run(app: &App, command: ContextCommand) -> anyhow::Result<Exit> {
-    let context = of(app, &command.stated)?;
+    let context = app.context(&command.stated.stated())?;
     let document = document(&context, command.explain);
     app.answer(&document, || text(&document))?;
     Ok(if document.problems.is_empty() { Exit::Done } else { Exit::Failed })
-}
-
-/// The context of this command, with the project that it is started in.
-pub(crate) fn of(app: &App, stated: &IdentityArgs) -> anyhow::Result<RuntimeContext> {
-    let identified = identify(&stated.stated())?;
-    Ok(RuntimeContext::builder(identified).home(app.paths.clone()).project("midplane.yaml").build()?)
 }
 
 fn document(context: &RuntimeContext, explain: bool) -> Document<'_> {
@@ -71,7 +64,7 @@ fn document(context: &RuntimeContext, explain: bool) -> Document<'_> {
         databases: context.databases().keys().collect(),
         secrets: context.secrets().vault().refs().keys().collect(),
         problems: context.check(),
-        values: explain.then(|| lines(context.config())),
+        values: explain.then(|| lines(context.tree())),
     }
 }
 
@@ -141,12 +134,12 @@ mod tests {
         let facts = discover(&Evidence { hostname: "bridge".to_owned(), ..Evidence::default() });
         let identified = identify_by(&Stated::default(), facts, |_| None).expect("an identity");
         let home = Paths::under(folder.path());
-        let context =
-            RuntimeContext::builder(identified).home(home).env(|_| None).build().expect("a context");
+        let context = RuntimeContext::builder(identified).home(home).env(|_| None).build().expect("a context");
         let shown = format!("{}----\n{}", text(&document(&context, false)), text(&document(&context, true)));
         // The width of a column follows the name of the folder.
         let shown = shown.replace(folder.path().to_str().expect("text"), "[home]").replace("  ", " ");
-        let shown: Vec<String> = shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        let shown: Vec<String> =
+            shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         insta::assert_snapshot!(shown.join("\n"));
         assert!(!shown.join("\n").contains("hunter2"));
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use console::Style;
 use midplane::core::{Error, Result};
-use midplane::{Availability, Config, Host};
+use midplane::{Availability, Host};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -62,7 +62,7 @@ pub(crate) async fn run(app: &App, args: DoctorArgs) -> anyhow::Result<Exit> {
     report.check("folders", folder(&paths.data).and_then(|()| folder(&paths.cache)).map(|()| folders));
     let file = paths.config_file();
     let found = if file.exists() { String::new() } else { " (not there: all is as by default)".to_owned() };
-    report.check("configuration", Config::read(&file).map(|_| format!("{}{found}", file.display())));
+    report.check("configuration", app.config().map(|_| format!("{}{found}", file.display())));
     report.check("helper", helper().await);
     match app.host().await {
         Ok(host) => {
@@ -80,7 +80,7 @@ pub(crate) async fn run(app: &App, args: DoctorArgs) -> anyhow::Result<Exit> {
         }
         // The same as the configuration's, if that is what is wrong.
         Err(error) => match error.downcast::<Error>() {
-            Ok(error) if error.code != "config" => report.check("store", Err(error)),
+            Ok(error) if !error.code.starts_with("config") => report.check("store", Err(error)),
             Ok(_) => {}
             Err(error) => return Err(error),
         },

@@ -98,7 +98,12 @@ pub(crate) async fn run(app: &App, command: GrantCommand) -> anyhow::Result<Exit
 fn list(grants: &[GrantView]) -> String {
     let mut table = Table::new(["PROFILE", "GRANT", "SINCE"]);
     for grant in grants {
-        table.row([grant.profile.to_string(), grant.grant.clone(), units::time(grant.created_ms)]);
+        let since = match (grant.created_ms, &grant.configured) {
+            (Some(created_ms), _) => units::time(created_ms),
+            (None, Some(origin)) => origin.to_string(),
+            (None, None) => "configuration".to_owned(),
+        };
+        table.row([grant.profile.to_string(), grant.grant.clone(), since]);
     }
     table.text("there are no grants; `midplane grant allow PROFILE GRANT` gives one")
 }

@@ -1,6 +1,6 @@
 //! `midplane identity`: who runs where, and how that is known.
 
-use midplane::core::identity::{Fact, FIELDS};
+use midplane::core::identity::{FIELDS, Fact};
 use midplane::identity::{Identified, Stated, identify};
 
 use crate::app::App;

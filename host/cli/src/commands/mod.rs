@@ -4,8 +4,10 @@ use crate::app::App;
 use crate::cli::Command;
 use crate::exit::Exit;
 
+pub(crate) mod batch;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod config;
 pub(crate) mod context;
 pub(crate) mod doctor;
 pub(crate) mod explain;
@@ -16,19 +18,21 @@ pub(crate) mod profile;
 pub(crate) mod requests;
 pub(crate) mod run;
 pub(crate) mod runs;
-pub(crate) mod secret;
 pub(crate) mod schema;
+pub(crate) mod secret;
 
 /// Does what the command line says.
 pub(crate) async fn run(app: &App, command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Run(args) => run::run(app, *args).await,
         Command::Runs(command) => runs::run(app, command).await,
+        Command::Batch(command) => batch::run(app, command),
         Command::Plugin(command) => plugin::run(app, command).await,
         Command::Profile(command) => profile::run(app, command).await,
         Command::Grant(command) => grant::run(app, command).await,
+        Command::Config(command) => config::run(app, &command),
         Command::Check(args) => check::run(app, &args),
-        Command::Requests(command) => requests::run(app, command),
+        Command::Requests(command) => requests::run(app, command).await,
         Command::Explain(args) => explain::run(app, &args),
         Command::Schema(args) => schema::run(app, &args),
         Command::Identity(command) => identity::run(app, command).await,

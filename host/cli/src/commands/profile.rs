@@ -62,16 +62,27 @@ fn show(profile: &ProfileView) -> String {
         rows.extend(error.hint.clone().map(|hint| ("hint", hint)));
     }
     if !profile.settings.is_empty() {
-        let settings: Vec<String> = profile.settings.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+        let settings = profile.settings.iter();
+        let settings: Vec<String> = settings
+            .map(|(name, value)| format!("{name} = {value}{}", configured(profile, &format!("settings.{name}"))))
+            .collect();
         rows.push(("settings", settings.join("\n")));
     }
     if !profile.permissions.is_empty() {
         rows.push(("asks for", profile.permissions.iter().map(permission).collect::<Vec<_>>().join("\n")));
     }
     if !profile.grants.is_empty() {
-        rows.push(("granted", profile.grants.join("\n")));
+        let grants = profile.grants.iter();
+        let grants: Vec<String> =
+            grants.map(|grant| format!("{grant}{}", configured(profile, &format!("grants.{grant}")))).collect();
+        rows.push(("granted", grants.join("\n")));
     }
     fields(&rows)
+}
+
+/// Where in the configuration something stands, if it does.
+fn configured(profile: &ProfileView, key: &str) -> String {
+    profile.configured.get(key).map_or(String::new(), |origin| format!("  # {origin}"))
 }
 
 /// A permission in one line.

@@ -55,12 +55,13 @@ pub(crate) async fn run(app: &App, command: RequestsCommand) -> anyhow::Result<E
         }
     }
     proposal.apply()?;
-    app.answer(&json!({ "summary": proposal.summary, "changes": proposal.changes, "applied": true }), || {
-        match proposal.changes.len() {
+    app.answer(
+        &json!({ "summary": proposal.summary, "changes": proposal.changes, "applied": true }),
+        || match proposal.changes.len() {
             0 => "there is nothing to change\n".to_owned(),
             count => format!("{}: {count} changes made\n", proposal.manifest.display()),
-        }
-    })?;
+        },
+    )?;
     Ok(Exit::Done)
 }
 

@@ -6,7 +6,6 @@ use midplane::{Keeper, RuntimeContext};
 use serde::Serialize;
 
 use crate::app::App;
-use crate::commands::context;
 use crate::commands::identity::IdentityArgs;
 use crate::exit::Exit;
 use crate::render::table::Table;
@@ -51,13 +50,13 @@ struct Checked {
 pub(crate) async fn run(app: &App, command: SecretCommand) -> anyhow::Result<Exit> {
     match command {
         SecretCommand::List { stated } => {
-            let context = context::of(app, &stated)?;
+            let context = app.context(&stated.stated())?;
             let listed = listed(context.secrets());
             app.answer(&listed, || list_text(&listed))?;
             Ok(Exit::Done)
         }
         SecretCommand::Check { name, stated } => {
-            let context = context::of(app, &stated)?;
+            let context = app.context(&stated.stated())?;
             let checked = check(&context, name).await;
             app.answer(&checked, || check_text(&checked))?;
             Ok(checked.iter().find_map(|checked| checked.error.as_ref()).map_or(Exit::Done, Exit::of_error))

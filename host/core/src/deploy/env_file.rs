@@ -100,7 +100,7 @@ impl EnvFile {
     /// with an empty value, and names without a value are left out.
     ///
     /// `${NAME}` stands for the existing variable, else for what the file gave it before, else for the default, else for
-    /// nothing. Refused are names and values that no environment can hold (`invalid`, code `env-name` and `env-nul`), and an
+    /// nothing. Refused are names and values that no environment can hold (`invalid`, code `env-file-name` and `env-nul`), and an
     /// expansion beyond [`VALUES_BYTES_MAX`] (`limit`, code `env-values-size`).
     pub fn additions(&self, existing: impl Fn(&str) -> Option<String>) -> Result<BTreeMap<String, String>> {
         let mut given: BTreeMap<&str, Option<String>> = BTreeMap::new();
@@ -127,7 +127,7 @@ impl EnvFile {
                 continue;
             }
             let (code, why) = match () {
-                () if name.contains(['=', '\0']) => ("env-name", "cannot be the name of a variable"),
+                () if name.contains(['=', '\0']) => ("env-file-name", "cannot be the name of a variable"),
                 () if value.contains('\0') => ("env-nul", "has a value with a NUL character"),
                 () => {
                     added.insert(name.to_owned(), value);

@@ -57,7 +57,7 @@ fn bad_lines_are_reported_with_their_place_and_never_their_text() {
 
 #[test]
 fn what_no_environment_holds_is_refused_without_the_value() {
-    let cases = [("'A=B'=hunter2", "env-name"), ("A\0=hunter2", "env-name"), ("A=hunter2\0", "env-nul")];
+    let cases = [("'A=B'=hunter2", "env-file-name"), ("A\0=hunter2", "env-file-name"), ("A=hunter2\0", "env-nul")];
     for (text, code) in cases {
         let error = EnvFile::parse(text, ".env").expect("small").additions(|_| None).expect_err(text);
         assert_eq!(error.code, code);

@@ -250,7 +250,7 @@ classes! {
         "Set what `midplane plugin show` lists as missing for it.";
 
     ["StorageError" "RuntmError"], None, Unavailable "storage-error", true, [],
-        "Storage failed.",
+        "Storage failed in a way that has no code of its own.",
         "Try again; if it stays, check the storage's settings, rights and space.";
     ["StorageWriteError" "StorageError" "RuntmError"], Some("STORAGE_WRITE_ERROR"), Unavailable "storage-write-error", true, ["key" "reason"],
         "An object could not be stored. What was there before is unchanged.",

@@ -18,15 +18,12 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::limits;
+use super::limits::IDEMPOTENCY_WINDOW_MS;
 use crate::text::shown;
 use crate::{Digest, Error, Result};
 
 /// What every deployment id begins with.
 pub const PREFIX: &str = "dep_";
-
-/// Milliseconds for which an idempotency key stands for its request.
-pub const IDEMPOTENCY_WINDOW_MS: u64 = limits::IDEMPOTENCY_WINDOW_MS;
 
 /// One deployment: [`PREFIX`] and 12 lower-case hex digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

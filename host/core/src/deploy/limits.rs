@@ -15,7 +15,8 @@ use crate::{Error, Result};
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
 
-/// Milliseconds for which an idempotency key stands for its request.
+/// Milliseconds for which an idempotency key stands for its request. A promise to clients, so not in the table of what an
+/// operator sets.
 pub const IDEMPOTENCY_WINDOW_MS: u64 = DAY_MS;
 
 macro_rules! limits {

@@ -105,9 +105,11 @@ impl Merging<'_> {
         let Some(Value::Map(map)) = parent.map(|node| &mut node.value) else { return };
         match map.get_mut(last) {
             Some(there) => {
-                node.replaced = std::mem::take(&mut there.replaced);
+                // What it replaced where it comes from lies above what it replaces here.
+                let own = std::mem::replace(&mut node.replaced, std::mem::take(&mut there.replaced));
                 let value = std::mem::replace(&mut there.value, Value::Null);
                 node.replaced.push(Replaced { value, origin: there.origin.clone() });
+                node.replaced.extend(own);
                 *there = node;
             }
             None => drop(map.insert(last.clone(), node)),

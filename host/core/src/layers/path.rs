@@ -27,6 +27,9 @@ impl Merged {
             return Err(missing());
         }
         let keys = if relative.is_empty() { Vec::new() } else { split(relative) };
+        if keys.is_empty() && !relative.is_empty() {
+            return Err(missing());
+        }
         let got = resolver.select(&keys)?.ok_or_else(missing)?;
         match &got.node().value {
             Value::Map(_) => Ok(View { resolver, got }),
@@ -48,10 +51,46 @@ impl View<'_> {
         self.resolver.finish(self.got)
     }
 
+    /// The values of a part that stands by itself: none of them refers to another. A tree is never written to, so a part
+    /// that has references is refused here (`config-unsettled`) and goes through [`Self::resolve`]. That is what
+    /// mxm-config's `make_view(.., resolve=True)` does, which resolves in place what it made read-only.
+    pub fn settled(self) -> Result<Node, Refused> {
+        let mut references = Vec::new();
+        collect_references(self.node(), &mut Vec::new(), &mut references);
+        let Some((field, origin)) = references.first().cloned() else { return self.resolve() };
+        // Where all of them lead nowhere, that says more than that they are there.
+        match self.resolve() {
+            Err(refused) if refused.problems.len() == references.len() => return Err(refused),
+            _ => {}
+        }
+        Err(Refused::at(
+            &origin,
+            &field,
+            "config-unsettled",
+            format!("`{}` refers to another value", shown(&field, 80)),
+        )
+        .hint("resolve the part instead"))
+    }
+
     /// The part as it was written.
     #[must_use]
     pub fn node(&self) -> &Node {
         self.got.node()
+    }
+}
+
+/// The values below a node that refer to others, with their paths. Trees are at most `DEPTH_MAX` deep.
+fn collect_references(node: &Node, steps: &mut Vec<Step>, found: &mut Vec<(String, Origin)>) {
+    let mut below = |step: Step, node: &Node| {
+        steps.push(step);
+        collect_references(node, steps, found);
+        steps.pop();
+    };
+    match &node.value {
+        Value::List(items) => items.iter().enumerate().for_each(|(at, item)| below(Step::Index(at), item)),
+        Value::Map(entries) => entries.iter().for_each(|(key, value)| below(Step::Key(key.clone()), value)),
+        Value::Expression(_) => found.push((dotted(steps), node.origin.clone())),
+        _ => {}
     }
 }
 

@@ -69,7 +69,7 @@ pub(super) struct Fault {
     message: String,
     hint: Option<String>,
     /// Set by the innermost value that could not be made.
-    place: Option<(Origin, String)>,
+    place: Option<Box<(Origin, String)>>,
 }
 
 impl Fault {
@@ -83,12 +83,12 @@ impl Fault {
     }
 
     fn locate(mut self, at: &At<'_>) -> Self {
-        self.place.get_or_insert_with(|| (at.node.origin.clone(), place(at)));
+        self.place.get_or_insert_with(|| Box::new((at.node.origin.clone(), place(at))));
         self
     }
 
     fn into_problem(self, whole: &Origin) -> Problem {
-        let (origin, field) = self.place.unwrap_or_else(|| (whole.clone(), String::new()));
+        let (origin, field) = self.place.map_or_else(|| (whole.clone(), String::new()), |place| *place);
         let problem = problem(&origin, &field, self.code, self.message);
         match self.hint {
             Some(hint) => problem.hint(hint),

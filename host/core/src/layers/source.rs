@@ -69,6 +69,17 @@ impl Source {
         reader.finish(Self { root, spelled: BTreeMap::new() })
     }
 
+    /// A layer, or several that were merged, whose references were followed: what is merged with it cannot change what they
+    /// stand for. Anything but a mapping is an empty layer.
+    #[must_use]
+    pub fn settled(root: Node) -> Self {
+        let root = match root.value {
+            Value::Map(_) => root,
+            _ => Node::new(Value::Map(IndexMap::new()), root.origin),
+        };
+        Self { root, spelled: BTreeMap::new() }
+    }
+
     /// The layer of assignments such as `limits.events_max=1000`, later ones over earlier ones. The path is dotted or
     /// bracketed (a dot within a key is `\.`), the value is YAML. `name` stands for the file (`--set`).
     pub fn assignments<T: AsRef<str>>(name: &str, assignments: impl IntoIterator<Item = T>) -> Result<Self, Refused> {
@@ -82,7 +93,8 @@ impl Source {
     }
 
     fn assignment(name: &str, assignment: &str) -> Result<Self, Refused> {
-        let mut reader = Reader::new(Layer::Overrides, name);
+        // Places in a text that is no file mean nothing.
+        let mut reader = Reader { marks: false, ..Reader::new(Layer::Overrides, name) };
         let origin = reader.origin(None);
         let refused = |why: &str| {
             let text = shown(assignment, 80);
@@ -99,11 +111,10 @@ impl Source {
         }
         let document = tree::read(text).map_err(|fault| refused(&format!("has no YAML value: {}", fault.message)))?;
         let field = keys.iter().fold(String::new(), |field, key| joined(&field, key));
-        let mut node = match document {
+        let node = match document {
             Some(document) => reader.node(&document, &field, keys.len()),
             None => Node::new(Value::Null, origin.clone()),
         };
-        node.forget_marks();
         let root = keys
             .into_iter()
             .rev()
@@ -167,18 +178,6 @@ impl Source {
     }
 }
 
-impl Node {
-    /// Places in a text that is no file mean nothing.
-    fn forget_marks(&mut self) {
-        self.origin.at = None;
-        match &mut self.value {
-            Value::Map(map) => map.values_mut().for_each(Self::forget_marks),
-            Value::List(list) => list.iter_mut().for_each(Self::forget_marks),
-            _ => {}
-        }
-    }
-}
-
 /// At the first `=` that has no backslash before it and stands in no brackets.
 fn assignment_parts(text: &str) -> Option<(&str, &str)> {
     let mut escaped = false;
@@ -203,17 +202,19 @@ fn spelling(key: &tree::Node) -> Option<String> {
 struct Reader {
     layer: Layer,
     file: Arc<str>,
+    /// Whether places in the text are kept.
+    marks: bool,
     nodes: usize,
     problems: Vec<Problem>,
 }
 
 impl Reader {
     fn new(layer: Layer, file: &str) -> Self {
-        Self { layer, file: file.into(), nodes: 0, problems: Vec::new() }
+        Self { layer, file: file.into(), marks: true, nodes: 0, problems: Vec::new() }
     }
 
     fn origin(&self, at: Option<Mark>) -> Origin {
-        Origin { layer: self.layer, file: self.file.clone(), at }
+        Origin { layer: self.layer, file: self.file.clone(), at: at.filter(|_| self.marks) }
     }
 
     fn finish(self, source: Source) -> Result<Source, Refused> {

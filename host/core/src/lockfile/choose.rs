@@ -22,8 +22,12 @@ pub fn check(runtime: &str, files: &dyn ProjectFiles, at_hand: &[Manager]) -> St
         "python" => python_status(root, at_hand),
         "fullstack" => {
             let halves = check_all(runtime, files, at_hand);
-            let worst = halves.iter().position(Status::needs_fix).unwrap_or_default();
-            halves.into_iter().nth(worst).unwrap_or_else(|| node_status(root, at_hand))
+            let worst = halves.iter().position(Status::needs_fix);
+            // The original falls back to the root where there is no front end. A sound back end beside no `package.json` is
+            // then reported as a missing lock file of npm; here it is reported as what it is.
+            let is_whole = files.exists("frontend") || (!halves.is_empty() && !root.has("package.json"));
+            let told = worst.or(is_whole.then_some(0)).and_then(|at| halves.into_iter().nth(at));
+            told.unwrap_or_else(|| node_status(root, at_hand))
         }
         _ if !root.has("package.json") && root.has("pyproject.toml") => python_status(root, at_hand),
         _ => node_status(root, at_hand),

@@ -4,13 +4,19 @@
 //! NEL, LS and PS break lines, a tab separates nothing, an anchor is defined once, a text is one document. What a scalar
 //! *means* is another question: see [`scalar`](super::scalar).
 //!
+//! Of the parsers at hand none reads YAML 1.1 and survives every text: the port of libyaml panics on some, and takes tabs.
+//! So the events are those of a YAML 1.2 parser that does not panic, and what 1.1 has otherwise is bridged here. What still
+//! differs from PyYAML, all of it refused: a comment that touches what it follows (`"a"#b`), `:` before a bracket without a
+//! space in braces (`{a:[b]}`), `-` alone in braces, an escape for half a surrogate pair; and one thing that is taken: an
+//! empty key (`: a`) at the beginning of a line.
+//!
 //! Aliases are expanded, within [`NODES_MAX`] and [`TEXT_MAX`], so that a small text cannot become a large tree. Reading
 //! does not recurse, and no tree is deeper than [`DEPTH_MAX`], so that whoever walks one may.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, StructureStyle, Tag};
+use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, Span, StructureStyle, Tag};
 
 pub use super::scalar::{BigInt, Dialect, Scalar, scalar};
 use crate::problem::Mark;
@@ -22,6 +28,9 @@ pub const NODES_MAX: usize = 100_000;
 pub const TEXT_MAX: usize = 16 << 20;
 /// Nodes between the root and any other, both counted.
 pub const DEPTH_MAX: usize = 255;
+
+/// Lines of quoted text that are indented for the parser; a text with more is refused as YAML 1.2 does.
+const REINDENTS_MAX: usize = 100;
 
 /// The tag of a node that stands for an alias to a collection that contains it; only [`read_with_cycles`] makes one.
 pub(crate) const CYCLE: &str = "tag:midplane,cycle";
@@ -94,7 +103,6 @@ pub fn read(text: &str) -> Result<Option<Node>, Fault> {
 
 /// [`read`], but an alias inside the node that it names is an empty collection with the tag [`CYCLE`]. PyYAML makes such
 /// structures, and what it gives them to refuses them by their kind.
-#[allow(dead_code, reason = "the parser of project files comes next")]
 pub(crate) fn read_with_cycles(text: &str) -> Result<Option<Node>, Fault> {
     read_document(text, true)
 }
@@ -142,10 +150,37 @@ fn read_document(text: &str, cycles: bool) -> Result<Option<Node>, Fault> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // NEL is a line break like any other in YAML 1.1, and read as a newline wherever it stands.
     let text: Cow<'_, str> = if text.contains('\u{85}') { text.replace('\u{85}', "\n").into() } else { text.into() };
-    let mut builder = Builder { aliased: aliased(&text)?, cycles, ..Builder::default() };
-    let mut between = Between { text: &text, done: 0, flows: Vec::new() };
+    let breaks = ['\u{2028}', '\u{2029}'];
+    match build(&text, cycles) {
+        // LS and PS break lines too, but stay themselves within quotes: there they are no character of note to the
+        // parser, and need nothing. A text that is right with them elsewhere is right with newlines there.
+        Err(_) if text.contains(breaks) => build(&text.replace(breaks, "\n"), cycles),
+        built => built,
+    }
+}
+
+fn build(text: &str, cycles: bool) -> Result<Option<Node>, Fault> {
+    let fault = match build_indented(text, cycles) {
+        Ok(root) => return Ok(root),
+        Err(fault) => fault,
+    };
+    let (text, shifted) = indent_quoted(text);
+    if shifted.is_empty() {
+        return Err(fault);
+    }
+    let unshifted = |at: Mark| match shifted.get(&at.line) {
+        Some(by) => Mark { column: at.column.saturating_sub(*by).max(1), ..at },
+        None => at,
+    };
+    let built = build_indented(&text, cycles).map_err(|fault| Fault { at: unshifted(fault.at), ..fault })?;
+    Ok(built.map(|root| moved(root, &unshifted)))
+}
+
+fn build_indented(text: &str, cycles: bool) -> Result<Option<Node>, Fault> {
+    let mut builder = Builder { aliased: aliased(text)?, cycles, ..Builder::default() };
+    let mut between = Between { text, done: 0, flows: Vec::new() };
     let mut documents = 0;
-    for event in events(&text) {
+    for event in events(text) {
         let (event, span) = event.map_err(|error| syntax(&error))?;
         documents += usize::from(matches!(event, Event::DocumentStart(..)));
         if documents > 1 {
@@ -158,7 +193,43 @@ fn read_document(text: &str, cycles: bool) -> Result<Option<Node>, Fault> {
     Ok(builder.root)
 }
 
-fn events(text: &str) -> Parser<'_, granit_parser::StrInput<'_>> {
+/// The lines of quoted text may begin anywhere in YAML 1.1, and must be indented in YAML 1.2. What stands before them is
+/// not part of the text, so they are indented here. The map says which lines were, and by how much.
+fn indent_quoted(text: &str) -> (Cow<'_, str>, BTreeMap<usize, usize>) {
+    let mut text = Cow::Borrowed(text);
+    let mut shifted = BTreeMap::new();
+    for _ in 0..REINDENTS_MAX {
+        let Some(error) = events(&text).find_map(Result::err) else { break };
+        if *error.kind() != ErrorKind::InvalidQuotedScalarIndent {
+            break;
+        }
+        let line = error.marker().line();
+        let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+        let rest = text.get(start..).unwrap_or_default();
+        // These end a document, within quotes too.
+        if rest.is_empty() || rest.starts_with("---") || rest.starts_with("...") {
+            break;
+        }
+        *shifted.entry(line).or_insert(0) += DEPTH_MAX;
+        text.to_mut().insert_str(start, &" ".repeat(DEPTH_MAX));
+    }
+    (text, shifted)
+}
+
+/// A tree with other places. As deep as the tree is.
+fn moved(node: Node, to: &impl Fn(Mark) -> Mark) -> Node {
+    let value = match node.value {
+        Yaml::Sequence(items) => Yaml::Sequence(items.into_iter().map(|item| moved(item, to)).collect()),
+        Yaml::Mapping(entries) => {
+            Yaml::Mapping(entries.into_iter().map(|(key, value)| (moved(key, to), moved(value, to))).collect())
+        }
+        scalar @ Yaml::Scalar { .. } => scalar,
+    };
+    Node { at: to(node.at), value, ..node }
+}
+
+/// The events of a text, without comments.
+pub(super) fn events(text: &str) -> Parser<'_, granit_parser::StrInput<'_>> {
     let options = granit_parser::options! { emit_anchor_events: true, emit_comments: false };
     Parser::new_from_str_with_options(text, options)
 }
@@ -293,9 +364,17 @@ struct Size {
 struct Open {
     node: Node,
     anchor: usize,
+    /// Whether it is a mapping in braces.
+    flow: bool,
     /// A key that waits for its value.
     key: Option<Node>,
     size: Size,
+}
+
+impl Open {
+    fn expects_flow_key(&self) -> bool {
+        self.flow && self.key.is_none()
+    }
 }
 
 /// Builds a tree from events, without recursion.
@@ -324,14 +403,25 @@ impl Builder {
                 Ok(())
             }
             Event::Scalar(text, style, anchor, tag) => {
+                // What was left out is reported as `~`.
+                let absent = style == ScalarStyle::Plain && span.is_empty();
+                let text = if absent { Cow::Borrowed("") } else { text };
                 let size = Size { nodes: 1, text: text.len(), depth: 1 };
+                if self.open.last().is_some_and(Open::expects_flow_key) && span.start.line() != span.end.line() {
+                    return Err(Fault::new(at, "a key stands on one line"));
+                }
                 let (tag, forced_plain) = resolved(tag.as_deref());
                 let plain = (style == ScalarStyle::Plain && tag.is_none()) || forced_plain;
                 let value = Yaml::Scalar { text: text.into_owned(), plain };
                 self.done(Node { at, tag, value }, size, 1, anchor)
             }
-            Event::SequenceStart(_, anchor, tag) => self.begin(at, tag.as_deref(), Yaml::Sequence(Vec::new()), anchor),
-            Event::MappingStart(_, anchor, tag) => self.begin(at, tag.as_deref(), Yaml::Mapping(Vec::new()), anchor),
+            Event::SequenceStart(_, anchor, tag) => {
+                self.begin(at, tag.as_deref(), Yaml::Sequence(Vec::new()), anchor, false)
+            }
+            Event::MappingStart(style, anchor, tag) => {
+                let flow = style == StructureStyle::Flow;
+                self.begin(at, tag.as_deref(), Yaml::Mapping(Vec::new()), anchor, flow)
+            }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
                 // Its members were counted when each was done.
                 Some(Open { node, anchor, size, .. }) => self.done(node, size, 1, anchor),
@@ -342,13 +432,13 @@ impl Builder {
         }
     }
 
-    fn begin(&mut self, at: Mark, tag: Option<&Tag>, value: Yaml, anchor: usize) -> Result<(), Fault> {
+    fn begin(&mut self, at: Mark, tag: Option<&Tag>, value: Yaml, anchor: usize, flow: bool) -> Result<(), Fault> {
         if self.open.len() >= DEPTH_MAX {
             return Err(too_deep(at));
         }
         let node = Node { at, tag: resolved(tag).0, value };
         let size = Size { nodes: 1, text: 0, depth: 1 };
-        self.open.push(Open { node, anchor, key: None, size });
+        self.open.push(Open { node, anchor, flow, key: None, size });
         Ok(())
     }
 

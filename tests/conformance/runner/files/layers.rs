@@ -27,14 +27,9 @@ fn merged(case: &Case<'_>) -> Ours {
         role: identity("role"),
     };
     let environment = texts(&input["env"]).map(|(name, value)| (name.to_owned(), value.to_owned()));
-    // The variables of a case are those that it sets and those that it names.
-    let named = |text: &str| -> Vec<String> {
-        let after = text.split("oc.env:").skip(1).map(|rest| rest.trim_start_matches([' ', '\t', '\'', '"']));
-        after.map(|rest| rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect()).collect()
-    };
     let overrides = input["overrides"].to_string();
-    let allowed = files.values().copied().chain([overrides.as_str()]).flat_map(named);
-    let allowed = allowed.chain(texts(&input["env"]).map(|(name, _)| name.to_owned()));
+    let named = files.values().copied().chain([overrides.as_str()]).flat_map(variables_in);
+    let allowed = named.chain(texts(&input["env"]).map(|(name, _)| name.to_owned()));
     let variables = Variables::new(allowed.collect::<Vec<_>>(), environment);
 
     let found = |path: &str| match files.get(path) {
@@ -48,12 +43,22 @@ fn merged(case: &Case<'_>) -> Ours {
 
 fn viewed(case: &Case<'_>) -> Ours {
     let input = case.input();
-    let variables = Variables::default();
+    let variables = Variables::new(variables_in(&input["data"].to_string()), []);
     let data = input["data"].as_object().cloned().unwrap_or_default();
     let path = input["path"].as_str().unwrap_or_default();
-    let view = |merged: &Merged| Ok(merged.view(path, &variables)?.resolve()?.to_json());
+    let eager = input["resolve"].as_bool() == Some(true);
+    let view = |merged: &Merged| {
+        let view = merged.view(path, &variables)?;
+        Ok(if eager { view.settled()? } else { view.resolve()? }.to_json())
+    };
     let merged = Source::from_data(Layer::Default, "data", &data).and_then(|source| merge([source], &variables));
     compare(case, merged.and_then(|merged| view(&merged)))
+}
+
+/// The variables of a case are those that it sets and those that it names, set or not.
+fn variables_in(text: &str) -> Vec<String> {
+    let after = text.split("oc.env").skip(1).map(|rest| rest.trim_start_matches([' ', '\t', ':', '\'', '"']));
+    after.map(|rest| rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect()).collect()
 }
 
 fn texts(object: &Value) -> impl Iterator<Item = (&str, &str)> {
@@ -85,7 +90,7 @@ fn compare(case: &Case<'_>, ours: Result<Value, Refused>) -> Ours {
 /// What a caller could do about an exception of the original.
 fn kind_of(exception: &str) -> ErrorKind {
     match exception {
-        "FileNotFoundError" | "KeyError" => ErrorKind::NotFound,
+        "FileNotFoundError" | "KeyError" | "ConfigIndexError" => ErrorKind::NotFound,
         "PermissionError" => ErrorKind::Denied,
         // The original cannot resolve what it made read-only itself: a state, not an input.
         "ReadonlyConfigError" => ErrorKind::Conflict,

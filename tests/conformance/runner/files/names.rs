@@ -12,6 +12,7 @@ use midplane_core::deploy::key::StorageKey;
 use midplane_core::deploy::scope::{Scope, has_scope, validate_scopes};
 use midplane_core::deploy::tier::{MachineConfig, MachineTier};
 use midplane_core::deploy::url::{AppAddress, base_domain};
+use midplane_core::project::{Mode, manifest};
 use midplane_core::{Digest, Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
@@ -213,7 +214,10 @@ fn error_of(class: &str, input: &Value) -> Option<DeployError> {
         "HealthCheckError" => DeployError::HealthCheckFailed { path: text(0)?, status: status(1) },
         "InvalidTokenError" => DeployError::InvalidToken,
         "RateLimitError" => DeployError::RateLimited { retry_after_ms: number(0).map(|s| s * 1000) },
-        "FlyError" => DeployError::ProviderFailed { message: text(0)?, status: status(1) },
+        "FlyError" => DeployError::ProviderFailed {
+            message: text(0)?,
+            status: number(1).and_then(|status| u16::try_from(status).ok()),
+        },
         "ProviderNotConfiguredError" => DeployError::ProviderNotConfigured { provider: text(0)? },
         "StorageWriteError" => DeployError::StorageWrite { key: text(0)?, reason: text(1)? },
         "StorageReadError" => DeployError::StorageRead { key: text(0)?, reason: text(1)? },
@@ -226,7 +230,11 @@ fn tiers(case: &Case<'_>) -> Ours {
     let tier = text(input, "tier");
     match text(input, "op") {
         "validate" => verdict(case, MachineTier::parse_loosely(tier).map(|tier| json!(tier))),
-        "manifest_tier" => verdict(case, MachineTier::parse(tier).map(|tier| json!(tier))),
+        "manifest_tier" => {
+            let text = format!("name: app\ntemplate: docker\ntier: {}\n", input["tier"]);
+            let manifest = manifest::parse(&text, "runtm.yaml", Mode::Compat).map_err(Error::from);
+            verdict(case, manifest.map(|manifest| json!(manifest.tier)))
+        }
         "spec" => verdict(
             case,
             MachineTier::parse(tier).map(|tier| {
