@@ -27,6 +27,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use crate::approval::Asker;
 use crate::call::Audit;
 use crate::config::Config;
+use crate::context::RuntimeContext;
 use crate::driver::{Command, Ended, index_of, now_ms};
 use crate::egress::{Resolve, SystemResolver, Tls};
 use crate::ingest::Feeds;
@@ -50,6 +51,8 @@ pub struct Builder {
     asker: Option<Arc<dyn Asker>>,
     env: Environment,
     keeper: Option<Keeper>,
+    /// Where artifacts are kept if not with the rest of the store.
+    artifacts: Option<PathBuf>,
     core_dumps: Option<PathBuf>,
     telemetry: Option<Settings>,
 }
@@ -166,8 +169,14 @@ impl Builder {
         self
     }
 
-    /// Who gives the secrets that references `vault:NAME` ask for, under one identity. It looks up variables where
-    /// [`Self::env`] says. Without, such a reference is refused.
+    /// Takes the configuration, the folders of the store and of artifacts, and the secrets from a context.
+    #[must_use]
+    pub fn context(mut self, context: &RuntimeContext) -> Self {
+        self.artifacts = Some(context.paths().artifact_root.clone());
+        self.paths(context.host_paths()).config(context.config().clone()).keeper(context.secrets().clone())
+    }
+
+    /// Who gives the secrets that references `vault:NAME` ask for, under one identity. Without, such a reference is refused.
     #[must_use]
     pub fn keeper(mut self, keeper: Keeper) -> Self {
         self.keeper = Some(keeper);
@@ -200,7 +209,8 @@ impl Builder {
                 crate::helper::private_folder(&paths.data)?;
                 crate::helper::private_folder(&paths.cache)?;
                 let data = paths.data.clone();
-                let store = tokio::task::spawn_blocking(move || Store::open(&data))
+                let artifacts = self.artifacts.unwrap_or_else(|| data.join("artifacts"));
+                let store = tokio::task::spawn_blocking(move || Store::open_with(&data, &artifacts))
                     .await
                     .map_err(|error| Error::internal("store", format!("opening was lost: {error}")))??;
                 let owner = Owner::new(&paths.data.join("owners"), new_id()?)?;
@@ -243,7 +253,7 @@ impl Builder {
                 _temporary: temporary,
                 room: Arc::new(Semaphore::new(room)),
                 telemetry,
-                keeper: self.keeper.map(|keeper| keeper.env_of(self.env.clone())),
+                keeper: self.keeper,
                 env: self.env,
                 runs: Mutex::default(),
                 feeds: Feeds::default(),
@@ -271,6 +281,7 @@ impl Host {
             asker: None,
             env: Arc::new(|name| std::env::var(name).ok()),
             keeper: None,
+            artifacts: None,
             core_dumps: None,
             telemetry: None,
         }
