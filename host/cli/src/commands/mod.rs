@@ -27,7 +27,7 @@ pub(crate) async fn run(app: &App, command: Command) -> anyhow::Result<Exit> {
         Command::Grant(command) => grant::run(app, command).await,
         Command::Config(command) => config::run(app, &command),
         Command::Check(args) => check::run(app, &args),
-        Command::Requests(command) => requests::run(app, command),
+        Command::Requests(command) => requests::run(app, command).await,
         Command::Explain(args) => explain::run(app, &args),
         Command::Schema(args) => schema::run(app, &args),
         Command::Doctor(args) => doctor::run(app, args).await,
