@@ -1,4 +1,4 @@
-//! Questions to the person at the terminal: grants before a run, approvals during one.
+//! Questions to the person at the terminal: a yes or no, grants before a run, approvals during one.
 //!
 //! Questions stand on standard error, answers come from standard input. Nothing but a clear yes allows anything: an empty
 //! line, an end of input and an answer that is none are a no.
@@ -68,6 +68,12 @@ fn read_stdin() -> mpsc::Receiver<String> {
         }
     });
     lines
+}
+
+/// Asks for a yes. Anything but a clear one is a no.
+pub(crate) async fn confirm(person: &mut Person, question: &str) -> bool {
+    let line = person.ask(&format!("{question} [y/N]: ")).await;
+    matches!(line.map(|line| line.trim().to_lowercase()).as_deref(), Some("y" | "yes"))
 }
 
 // ---- grants ----

@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::commands::{batch, completions, doctor, grant, plugin, profile, run, runs};
+use crate::commands::{
+    batch, check, completions, doctor, explain, grant, plugin, profile, requests, run, runs, schema,
+};
 use crate::logging::Filter;
 
 /// Run agent tasks in sandboxed plugins
@@ -85,6 +87,15 @@ pub(crate) enum Command {
     /// List, give and take back grants
     #[command(subcommand)]
     Grant(grant::GrantCommand),
+    /// Check manifest, requests, discovery and lock files; nothing is run
+    Check(check::CheckArgs),
+    /// Show what an agent asks to be changed in the manifest, and change it
+    #[command(subcommand)]
+    Requests(requests::RequestsCommand),
+    /// Say what a code of an error or a problem means
+    Explain(explain::ExplainArgs),
+    /// Print the JSON Schema of a file
+    Schema(schema::SchemaArgs),
     /// Check this installation, and whether each profile could run
     Doctor(doctor::DoctorArgs),
     /// Print completions for a shell

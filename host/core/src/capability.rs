@@ -1,7 +1,10 @@
 //! Gate 1: does an adapter declare what a task needs? All reasons, in a normative order, before anything starts.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use crate::Error;
+use crate::agent::is_blank;
 use crate::task::{AttachmentKind, Issue, Task};
 
 /// Features that the contract knows, with what each is for.
@@ -65,10 +68,24 @@ pub fn issues(task: &Task, declared: &CapabilitySet) -> Vec<Issue> {
         need(task.mcp_servers.iter().any(|server| !server.env.is_empty()), "mcp_server_env", "mcp_servers.env");
     }
     need(task.workspace.is_some(), "working_directory", "workspace");
-    need(task.session_id.is_some(), "session_resume", "session_id");
-    need(task.output_schema.is_some(), "structured_output", "output_schema");
+    // A conversation with a transcript is the original's `resume_from`, which it reports by that name.
+    need(
+        task.session_id.is_some(),
+        "session_resume",
+        if task.transcript.is_some() { "transcript" } else { "session_id" },
+    );
+    if task.output_schema.is_some() {
+        need(true, "structured_output", "output_schema");
+    } else if let Some(alias) = task.schema_alias() {
+        need(true, "structured_output", &format!("metadata.{alias}"));
+    }
     need(task.budget_usd.is_some(), "budget", "budget_usd");
-    need(task.reasoning_effort.is_some(), "reasoning_effort", "reasoning_effort");
+    if task.reasoning_effort.is_some() {
+        need(true, "reasoning_effort", "reasoning_effort");
+    } else {
+        let alias = task.metadata.get("reasoning_effort").and_then(Value::as_str);
+        need(alias.is_some_and(|effort| !is_blank(effort)), "reasoning_effort", "metadata.reasoning_effort");
+    }
     need(permissions.network.is_some(), "network_control", "permissions.network");
     need(permissions.native_profile.is_some(), "named_permission_profiles", "permissions.native_profile");
     need(!permissions.allowed_tools.is_empty(), "tool_filters", "permissions.allowed_tools");
@@ -78,6 +95,18 @@ pub fn issues(task: &Task, declared: &CapabilitySet) -> Vec<Issue> {
     need(attached(&[AttachmentKind::Skill]), "skills", "attachments");
     need(attached(&[AttachmentKind::File, AttachmentKind::Instructions]), "files", "attachments");
     issues
+}
+
+/// The refusal of a task that has issues with an agent (`unsupported`, code `task-unsupported`): it names the first of them.
+#[must_use]
+pub fn refusal(agent: &str, issues: &[Issue]) -> Option<Error> {
+    let first = issues.first()?;
+    let more = match issues.len() {
+        1 => String::new(),
+        count => format!(" (and {} more)", count - 1),
+    };
+    let message = format!("`{agent}` cannot do this task: `{}` {}{more}", first.field, first.message);
+    Some(Error::unsupported("task-unsupported", message))
 }
 
 #[cfg(test)]

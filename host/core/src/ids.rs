@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Result};
 
 macro_rules! text_id {
-    ($(#[$meta:meta])* $name:ident, $what:literal, $check:path) => {
+    ($(#[$meta:meta])* $name:ident, $what:literal, $code:literal, $check:path) => {
         $(#[$meta])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
         #[serde(transparent)]
@@ -19,7 +19,7 @@ macro_rules! text_id {
             pub fn new(text: impl Into<String>) -> Result<Self> {
                 let text = text.into();
                 $check(&text).map_err(|why| {
-                    Error::invalid(concat!($what, "-form"), format!(concat!("`{}` is not a ", $what, ": {}"), crate::text::shown(&text, 80), why))
+                    Error::invalid($code, format!(concat!("`{}` is not a ", $what, ": {}"), crate::text::shown(&text, 80), why))
                 })?;
                 Ok(Self(text))
             }
@@ -66,19 +66,19 @@ macro_rules! text_id {
 
 text_id!(
     /// One execution. Made by the host ([`RunId::from_parts`]); 26 letters and digits that sort by time.
-    RunId, "run id", run_id
+    RunId, "run id", "run-id-form", run_id
 );
 text_id!(
     /// A plugin, as its manifest names it: lower case letters, digits and `-`, at most 63.
-    PluginName, "plugin name", name
+    PluginName, "plugin name", "plugin-name-form", name
 );
 text_id!(
     /// A plugin under a name with its own settings, grants, secrets and `kv`. The form is that of a plugin name.
-    ProfileName, "profile name", name
+    ProfileName, "profile name", "profile-name-form", name
 );
 text_id!(
     /// SHA-256 over content, 64 lower case hex digits.
-    Digest, "digest", digest
+    Digest, "digest", "digest-form", digest
 );
 
 impl RunId {

@@ -6,6 +6,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::agent::deadline::Deadline;
+use crate::agent::is_blank;
+use crate::text::shown;
 use crate::{Error, Result};
 
 /// A task, as an operator or embedder writes it.
@@ -44,6 +47,13 @@ pub struct Task {
     /// Most time that the run may take, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// Until when the run may go on, as an instant with its time zone; waiting for a place is part of it. Instead of
+    /// `timeout_ms`. A run whose deadline has passed ends `timed_out` without having started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Deadline>,
+    /// How many executions the caller counts on; at least 1. Nobody enforces it: it is told in events and to the adapter.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub sdk_executions: u64,
     /// The conversation to go on with.
     #[serde(default, skip_serializing_if = "Option::is_none", alias = "conversation")]
     pub session_id: Option<String>,
@@ -59,6 +69,16 @@ pub struct Task {
     /// For what has no field here.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Map<String, Value>,
+}
+
+fn one() -> u64 {
+    1
+}
+
+// By reference, because serde calls it so.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_one(count: &u64) -> bool {
+    *count == 1
 }
 
 /// The folder that a run works in.
@@ -220,6 +240,8 @@ impl Task {
             max_rounds: None,
             budget_usd: None,
             timeout_ms: None,
+            deadline: None,
+            sdk_executions: 1,
             session_id: None,
             transcript: None,
             output_schema: None,
@@ -239,8 +261,8 @@ impl Task {
     pub fn issues(&self) -> Vec<Issue> {
         let mut issues = Vec::new();
         let mut issue = |field: &str, message: &str| issues.push(Issue::new(field, message));
-        let blank = |text: &Option<String>| text.as_ref().is_some_and(|text| text.trim().is_empty());
-        if self.goal.trim().is_empty() {
+        let blank = |text: &Option<String>| text.as_deref().is_some_and(is_blank);
+        if is_blank(&self.goal) {
             issue("goal", "a task has a goal");
         }
         for (name, field) in [
@@ -248,39 +270,37 @@ impl Task {
             ("model", &self.model),
             ("reasoning_effort", &self.reasoning_effort),
             ("session_id", &self.session_id),
-            ("permissions.native_profile", &self.permissions.native_profile),
         ] {
             if blank(field) {
                 issue(name, "is blank; leave it out instead");
             }
         }
-        let mut names: Vec<&str> = self.mcp_servers.iter().map(|server| server.name.as_str()).collect();
-        names.sort_unstable();
-        if names.windows(2).any(|pair| pair[0] == pair[1]) {
-            issue("mcp_servers", "two servers have the same name");
-        }
-        if self.mcp_servers.iter().any(|server| server.name.trim().is_empty() || server.command.trim().is_empty()) {
-            issue("mcp_servers", "a server has a name and a command");
-        }
-        let PermissionProfile { allowed_tools, disallowed_tools, .. } = &self.permissions;
-        for (name, tools) in
-            [("permissions.allowed_tools", allowed_tools), ("permissions.disallowed_tools", disallowed_tools)]
-        {
-            if tools.iter().any(|tool| tool.trim().is_empty()) {
-                issue(name, "a tool's name is not blank");
+        for (index, server) in self.mcp_servers.iter().enumerate() {
+            let parts = [("name", is_blank(&server.name)), ("command", is_blank(&server.command))];
+            for (part, _) in parts.into_iter().filter(|(_, blank)| *blank) {
+                issue(&format!("mcp_servers.{index}.{part}"), "is blank");
+            }
+            if server.env.keys().any(|key| is_blank(key)) {
+                issue(&format!("mcp_servers.{index}.env"), "the name of a variable is blank");
             }
         }
-        if allowed_tools.iter().any(|tool| disallowed_tools.contains(tool)) {
-            issue("permissions.disallowed_tools", "a tool is both allowed and not allowed");
+        if let Some(name) = first_twice(self.mcp_servers.iter().map(|server| server.name.as_str())) {
+            issue("mcp_servers", &format!("two servers have the name `{}`", shown(name, 60)));
         }
+        self.permissions.issues(&mut issues);
+        let mut issue = |field: &str, message: &str| issues.push(Issue::new(field, message));
         if self.max_rounds == Some(0) {
             issue("max_rounds", "is at least 1");
         }
         if self.budget_usd.is_some_and(|budget| !budget.is_finite() || budget < 0.0) {
             issue("budget_usd", "is a finite amount, not negative");
         }
-        if self.timeout_ms == Some(0) {
-            issue("timeout_ms", "is at least 1");
+        // A time-out of zero is a deadline that has passed, not a mistake.
+        if self.timeout_ms.is_some() && self.deadline.is_some() {
+            issue("deadline", "is given beside `timeout_ms`; give one of them");
+        }
+        if self.sdk_executions == 0 {
+            issue("sdk_executions", "is at least 1");
         }
         if self.transcript.is_some() && self.session_id.is_none() {
             issue("transcript", "belongs to a `session_id`");
@@ -290,6 +310,63 @@ impl Task {
         }
         issues
     }
+
+    /// This task with what its metadata says under older names, where the field itself is not set: `model`,
+    /// `reasoning_effort` (without surrounding space, blank is nothing), and the first object of `output_schema` and
+    /// `json_schema`. The metadata stays as it is.
+    #[must_use]
+    pub fn with_aliases(mut self) -> Self {
+        let word = |name: &str| {
+            let text = self.metadata.get(name)?.as_str()?;
+            (!is_blank(text)).then(|| crate::agent::trim(text).to_owned())
+        };
+        let (model, effort) = (word("model"), word("reasoning_effort"));
+        self.model = self.model.or(model);
+        self.reasoning_effort = self.reasoning_effort.or(effort);
+        if self.output_schema.is_none() {
+            self.output_schema = self.schema_alias().and_then(|name| self.metadata.get(name)).cloned();
+        }
+        self
+    }
+
+    /// The name in the metadata under which there is a schema.
+    pub(crate) fn schema_alias(&self) -> Option<&'static str> {
+        ["output_schema", "json_schema"].into_iter().find(|name| self.metadata.get(*name).is_some_and(Value::is_object))
+    }
+}
+
+impl PermissionProfile {
+    /// All that is wrong with it, in the order of its fields, as `permissions.<field>`.
+    fn issues(&self, issues: &mut Vec<Issue>) {
+        let mut issue = |field: &str, message: String| issues.push(Issue::new(format!("permissions.{field}"), message));
+        for (field, tools) in [("allowed_tools", &self.allowed_tools), ("disallowed_tools", &self.disallowed_tools)] {
+            if tools.iter().any(|tool| is_blank(tool)) {
+                issue(field, "a tool's name is not blank".to_owned());
+            }
+            if let Some(tool) = first_twice(tools.iter().map(String::as_str)) {
+                issue(field, format!("names `{}` twice", shown(tool, 60)));
+            }
+        }
+        if let Some(tool) = self.disallowed_tools.iter().find(|tool| self.allowed_tools.contains(tool)) {
+            issue("disallowed_tools", format!("`{}` is allowed, too", shown(tool, 60)));
+        }
+        if let Some(profile) = self.native_profile.as_deref().filter(|profile| !is_profile_name(profile)) {
+            let why = "is not the name of a profile: ASCII letters, digits, `_` and `-`, the first a letter or digit";
+            issue("native_profile", format!("`{}` {why}", shown(profile, 60)));
+        }
+    }
+}
+
+/// The form of a vendor's own profile name. Anything else could be read by a vendor's program as an option or a path.
+fn is_profile_name(text: &str) -> bool {
+    text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}
+
+/// The first name that stood there before.
+fn first_twice<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let mut seen = std::collections::HashSet::new();
+    names.into_iter().find(|name| !seen.insert(*name))
 }
 
 #[cfg(test)]

@@ -242,12 +242,14 @@ impl Host {
     }
 
     async fn start(&self, admitted: Admitted<'_>) -> Result<Run> {
-        let Admitted { run_id, task, agent_task, profile, rights, secrets, redactor, workspace } = admitted;
+        let Admitted { run_id, task, agent_task, profile, rights, mut secrets, redactor, workspace } = admitted;
         let timeout = Duration::from_millis(task.timeout_ms.unwrap_or(profile.limits.run_ms_default));
         let control = Arc::new(Control::new(timeout));
         let deadline = control.end();
         let (writes, written) = mpsc::channel(WRITES_MAX);
         let sink = Arc::new(RunSink::new(writes, redactor.clone(), profile.limits.clone()));
+        // Read before there was a run to write it to.
+        secrets.take_audits().into_iter().for_each(|audit| sink.audit(audit));
         let rights = Arc::new(rights);
         let call = Arc::new(Call {
             profile: profile.name.clone(),

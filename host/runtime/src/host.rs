@@ -21,6 +21,7 @@ use midplane_store::{Append, RunQuery, RunRow, Store};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::approval::Asker;
+use crate::call::Audit;
 use crate::config::Config;
 use crate::driver::{Command, Ended, index_of, now_ms};
 use crate::egress::{Resolve, SystemResolver, Tls};
@@ -29,6 +30,7 @@ use crate::owner::Owner;
 use crate::paths::Paths;
 use crate::profile::{self, Profile};
 use crate::registry::{Embedded, Entry, Registry, unknown};
+use crate::secret::keeper::{Keeper, Resolution};
 use crate::secret::{Environment, References, SecretSource};
 use crate::view::{GrantView, OutputFile, PluginView, ProfileView, RunView, Subscription};
 
@@ -41,6 +43,7 @@ pub struct Builder {
     embedded: Vec<Embedded>,
     asker: Option<Arc<dyn Asker>>,
     env: Environment,
+    keeper: Option<Keeper>,
     core_dumps: Option<PathBuf>,
 }
 
@@ -66,6 +69,8 @@ pub(crate) struct Inner {
     _temporary: Option<tempfile::TempDir>,
     pub(crate) room: Arc<Semaphore>,
     env: Environment,
+    /// Secrets of a vault, under the identity of this host.
+    keeper: Option<Keeper>,
     runs: Mutex<HashMap<RunId, Active>>,
     /// Runs that are fed from outside through this process.
     pub(crate) feeds: Feeds,
@@ -146,6 +151,14 @@ impl Builder {
         self
     }
 
+    /// Who gives the secrets that references `vault:NAME` ask for, under one identity. It looks up variables where
+    /// [`Self::env`] says. Without, such a reference is refused.
+    #[must_use]
+    pub fn keeper(mut self, keeper: Keeper) -> Self {
+        self.keeper = Some(keeper);
+        self
+    }
+
     /// Writes the memories of each guest that traps into this folder, one file each. For tests that search them for
     /// secrets.
     #[must_use]
@@ -205,6 +218,7 @@ impl Builder {
                 spool,
                 _temporary: temporary,
                 room: Arc::new(Semaphore::new(room)),
+                keeper: self.keeper.map(|keeper| keeper.env_of(self.env.clone())),
                 env: self.env,
                 runs: Mutex::default(),
                 feeds: Feeds::default(),
@@ -230,6 +244,7 @@ impl Host {
             embedded: Vec::new(),
             asker: None,
             env: Arc::new(|name| std::env::var(name).ok()),
+            keeper: None,
             core_dumps: None,
         }
     }
@@ -583,11 +598,14 @@ impl Host {
         if let Some(config) = self.inner.config.profiles.get(&profile.name) {
             references.extend(config.secrets.clone());
         }
-        let source = References::new(references, self.inner.env.clone());
+        let source = References::new(references, self.inner.env.clone(), self.inner.keeper.clone());
+        let mut audits = Vec::new();
         let mut values = BTreeMap::new();
         let mut missing = BTreeMap::new();
         for name in profile.secrets(grants) {
-            match source.resolve(&name).await {
+            let (value, resolution) = source.resolve(&name).await;
+            audits.extend(resolution.map(Resolution::audit));
+            match value {
                 Ok(value) => {
                     values.insert(name, value);
                 }
@@ -597,7 +615,7 @@ impl Host {
             }
         }
         let redactor = self.redactor(&values)?;
-        Ok((Resolved { values, missing }, redactor))
+        Ok((Resolved { values, missing, audits }, redactor))
     }
 
     /// A redactor of all secrets that can be had of those that the configuration names, for all and for this profile, and
@@ -802,12 +820,18 @@ const REDACTORS_MAX: usize = 64;
 pub(crate) struct Resolved {
     values: BTreeMap<String, SecretValue>,
     missing: BTreeMap<String, Error>,
+    audits: Vec<Audit>,
 }
 
 impl Resolved {
     /// Why a secret cannot be had, if it cannot.
     pub(crate) fn missing(&self, name: &str) -> Option<&Error> {
         self.missing.get(name)
+    }
+
+    /// What was asked of a vault, to be written to the log of the call.
+    pub(crate) fn take_audits(&mut self) -> Vec<Audit> {
+        std::mem::take(&mut self.audits)
     }
 }
 

@@ -1,4 +1,19 @@
 //! Where the values of secrets come from, for those who hand them over.
+//!
+//! # Layout
+//! - here: [`SecretSource`], what a call asks; [`References`], what the operator wrote (`env:NAME`, `file:/path`, `vault:NAME`)
+//! - [`keeper`]: secrets of a vault for one identity, each decided, read, timed and audited
+//! - `backend`: variables, files, the keyring; `command`: programs such as gopass
+//!
+//! # What it never does
+//! It puts no value into a message, a log or an audit. It starts no shell, and no program outlives its time. A denied secret
+//! has no other value: neither a default nor a variable of its name takes its place.
+
+mod backend;
+mod command;
+pub mod keeper;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,67 +22,106 @@ use async_trait::async_trait;
 use midplane_core::redact::SecretValue;
 use midplane_core::{Error, Result};
 
+use self::backend::{FileFault, read_file};
+use self::keeper::{Keeper, Resolution};
+
 /// The secrets of one call. Whether a plugin may have one applied somewhere is the gate's question, asked before.
 #[async_trait]
 pub(crate) trait SecretSource: Send + Sync {
-    /// The value of a secret by name. Errors: `not-found` code `secret`, `unavailable`.
+    /// The value of a secret by name. Errors: `not-found` code `secret`, `unavailable`, `denied`.
     async fn resolve(&self, name: &str) -> Result<SecretValue>;
 }
 
-/// References as the operator wrote them, resolved when they are needed: `env:NAME` or `file:/path`. A name without a
-/// reference is the environment variable of that name.
+/// References as the operator wrote them, resolved when they are needed: `env:NAME`, `file:/path` or `vault:NAME`. A name
+/// without a reference is the environment variable of that name.
 pub(crate) struct References {
     references: BTreeMap<String, String>,
     env: Environment,
+    keeper: Option<Keeper>,
 }
 
 /// The environment, as a function so that a test does not have to change the process's own.
 pub(crate) type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
-/// The largest secret file that is read.
+/// The largest secret that is read.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
+/// How long a file is waited for that no store gives a time: the name could be that of a device or a far file system.
+const FILE_MS_MAX: u64 = midplane_core::vault::TIMEOUT_MS;
 
 impl References {
-    pub(crate) fn new(references: BTreeMap<String, String>, env: Environment) -> Self {
-        Self { references, env }
+    pub(crate) fn new(references: BTreeMap<String, String>, env: Environment, keeper: Option<Keeper>) -> Self {
+        Self { references, env, keeper }
+    }
+
+    /// The value of a secret, and where it was asked of a vault, what is to be audited.
+    pub(crate) async fn resolve(&self, name: &str) -> (Result<SecretValue>, Option<Resolution>) {
+        let own = format!("env:{name}");
+        let reference = self.references.get(name).unwrap_or(&own);
+        let value = match reference.split_once(':') {
+            Some(("env", variable)) => self.variable(name, variable),
+            Some(("file", path)) => file(name, path).await,
+            Some(("vault", secret)) => return self.of_vault(name, secret).await,
+            _ => Err(Error::invalid(
+                "secret",
+                // Perhaps the value itself was put there, so it is not shown.
+                format!("secret `{name}`: what is configured for it is not a reference"),
+            )
+            .hint("a reference is `env:NAME`, `file:/path` or `vault:NAME`; a value does not belong into the configuration")),
+        };
+        (value, None)
+    }
+
+    fn variable(&self, name: &str, variable: &str) -> Result<SecretValue> {
+        match (self.env)(variable) {
+            Some(value) if !value.trim().is_empty() => Ok(SecretValue::new(value.trim().as_bytes())),
+            _ => Err(Error::not_found("secret", format!("secret `{name}`: the variable `{variable}` is not set"))
+                .hint(format!(
+                    "set it (`export {variable}=...`), or name another source under `secrets:` in the configuration"
+                ))),
+        }
+    }
+
+    async fn of_vault(&self, name: &str, secret: &str) -> (Result<SecretValue>, Option<Resolution>) {
+        let Some(keeper) = &self.keeper else {
+            let error = Error::invalid("vault-missing", format!("secret `{name}`: no vault is configured here"))
+                .hint("add `vault:` to the configuration, and state the role with `MIDPLANE_ROLE`");
+            return (Err(error), None);
+        };
+        let (value, resolution) = keeper.resolve(secret).await;
+        (
+            value.map_err(|error| Error { message: format!("secret `{name}`: {}", error.message), ..error }),
+            Some(resolution),
+        )
     }
 }
 
-#[async_trait]
-impl SecretSource for References {
-    async fn resolve(&self, name: &str) -> Result<SecretValue> {
-        let own = format!("env:{name}");
-        let reference = self.references.get(name).unwrap_or(&own);
-        match reference.split_once(':') {
-            Some(("env", variable)) => match (self.env)(variable) {
-                Some(value) if !value.trim().is_empty() => Ok(SecretValue::new(value.trim().as_bytes())),
-                _ => Err(Error::not_found("secret", format!("secret `{name}`: the variable `{variable}` is not set"))
-                    .hint(format!(
-                        "set it (`export {variable}=...`), or name another source under `secrets:` in the configuration"
-                    ))),
-            },
-            Some(("file", path)) => read_file(name, path).await,
-            _ => Err(Error::invalid(
-                "secret",
-                format!("secret `{name}`: `{}` is not a reference", midplane_core::text::shown(reference, 40)),
-            )
-            .hint("a reference is `env:NAME` or `file:/path`; a value does not belong into the configuration")),
+async fn file(name: &str, path: &str) -> Result<SecretValue> {
+    let failed = |why: String| Error::not_found("secret", format!("secret `{name}`: `{path}` {why}"));
+    let owned = std::path::PathBuf::from(path);
+    let read = backend::in_time(FILE_MS_MAX, move || read_file(&owned)).await;
+    match read {
+        None => Err(failed(format!("cannot be read within {FILE_MS_MAX} ms"))),
+        Some(Err(FileFault::TooLarge)) => Err(failed(format!("has more than {SECRET_BYTES_MAX} bytes"))),
+        Some(Err(FileFault::Io(error))) => Err(failed(format!("cannot be read: {error}"))),
+        Some(Ok(value)) => {
+            let value = midplane_core::vault::trimmed(&value);
+            if value.is_empty() { Err(failed("is empty".to_owned())) } else { Ok(value) }
         }
     }
 }
 
-async fn read_file(name: &str, path: &str) -> Result<SecretValue> {
-    let failed = |why: String| Error::not_found("secret", format!("secret `{name}`: `{path}` {why}"));
-    let size = tokio::fs::metadata(path).await.map_err(|error| failed(format!("cannot be read: {error}")))?.len();
-    if size > SECRET_BYTES_MAX {
-        return Err(failed(format!("has more than {SECRET_BYTES_MAX} bytes")));
-    }
-    let bytes = zeroize::Zeroizing::new(
-        tokio::fs::read(path).await.map_err(|error| failed(format!("cannot be read: {error}")))?,
-    );
-    let trimmed = bytes.trim_ascii();
-    if trimmed.is_empty() {
-        return Err(failed("is empty".to_owned()));
-    }
-    Ok(SecretValue::new(trimmed))
-}
+/// What references of secrets are refused with here.
+pub const CODES: &[midplane_core::codes::Code] = &[
+    midplane_core::codes::Code {
+        code: "secret",
+        kind: midplane_core::ErrorKind::NotFound,
+        meaning: "A secret that a profile needs is not where its reference says, or the reference itself is not one.",
+        recovery: "Set the variable or write the file, or name another source under `secrets:` in the configuration.",
+    },
+    midplane_core::codes::Code {
+        code: "vault-missing",
+        kind: midplane_core::ErrorKind::Invalid,
+        meaning: "A reference `vault:NAME` is used where no vault is configured, or no role is known to ask it with.",
+        recovery: "Add `vault:` with stores, references and policies, and state the identity (`MIDPLANE_ROLE`).",
+    },
+];

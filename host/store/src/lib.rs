@@ -4,7 +4,7 @@
 //! - [`log`]: the trait [`EventLog`] with its types, and [`Tail`], a reader that follows a run
 //! - `sqlite`: the database (schema and opening, the writer thread with group commit, readers, news from other processes)
 //! - `memory`: the same log without a database
-//! - `state`: the tables beside the log: `kv`, plugins, grants, signals
+//! - `state`: the tables beside the log: `kv`, plugins, grants, signals, machines, leases
 //! - [`artifacts`]: files by digest, who refers to them, collection
 //! - `suite` (feature `suite`): the contract of [`EventLog`] as tests, for every implementation
 //! - [`Store`]: all of it, opened together
@@ -38,6 +38,8 @@ pub use log::{Append, EventLog, RunIndex, RunQuery, RunRow, Tail};
 pub use memory::MemoryLog;
 pub use state::grants::{Grant, Grants};
 pub use state::kv::{KV_KEYS_MAX, Kv};
+pub use state::leases::Leases;
+pub use state::machines::{MACHINES_MAX, Machines, Standing, Step};
 pub use state::plugins::{Component, PluginRow, Plugins};
 pub use state::signals::{Signal, Signals};
 
@@ -55,6 +57,10 @@ pub struct Store {
     pub grants: Grants,
     /// What is asked of runs.
     pub signals: Signals,
+    /// The states of deployments, sessions and sandboxes.
+    pub machines: Machines,
+    /// Who may run at once.
+    pub leases: Leases,
     /// Files by digest.
     pub artifacts: Artifacts,
     db: Arc<sqlite::Db>,
@@ -86,6 +92,8 @@ impl Store {
             plugins: Plugins::new(shared()),
             grants: Grants::new(shared()),
             signals: Signals::new(shared()),
+            machines: Machines::new(shared()),
+            leases: Leases::new(shared()),
             artifacts,
             db,
         }

@@ -4,6 +4,7 @@
 //! - [`kv`]: small state of plugins, with compare-and-set
 //! - [`plugins`]: what is installed; [`grants`]: what the operator allows
 //! - [`signals`]: what other processes ask of the one that drives a run
+//! - [`machines`]: transitions of deployments, sessions and sandboxes; [`leases`]: who may run at once
 //!
 //! Every change is durable when its call returns. Calls that are dropped may still have their effect.
 
@@ -14,6 +15,8 @@ use crate::sqlite::error::sql;
 
 pub(crate) mod grants;
 pub(crate) mod kv;
+pub(crate) mod leases;
+pub(crate) mod machines;
 pub(crate) mod plugins;
 pub(crate) mod signals;
 

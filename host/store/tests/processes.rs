@@ -6,10 +6,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use midplane_core::deploy::lease::{Decision, Request, Scope};
+use midplane_core::deploy::state::{DeploymentState, Transition};
 use midplane_store::{Append, Store, suite};
 
 const ROLE: &str = "MIDPLANE_STORE_TEST_DIR";
 const RUNS: u64 = 3;
+const RACE_ROUNDS: u64 = 40;
 
 /// Not a case of its own: what the child processes of the others run. Without its variable there is nothing to do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -32,6 +35,43 @@ async fn role_append_for_ever() {
         });
     }
     writers.join_all().await;
+}
+
+/// As above: tries to walk one deployment on and to take one of two leases, over and over, against whoever else does the same.
+#[tokio::test]
+async fn role_race() {
+    let Some(dir) = std::env::var_os(ROLE) else { return };
+    let store = Store::open(Path::new(&dir)).expect("open");
+    let scope = Scope::new("deploy", "t").expect("a scope");
+    let me = std::process::id().to_string();
+    for round in 0..RACE_ROUNDS {
+        // All walk the same way: queued, failed, queued, failed, and exactly one of them makes each step.
+        let (from, to) = match round {
+            0 => (None, DeploymentState::Queued),
+            _ if round % 2 == 1 => (Some(DeploymentState::Queued), DeploymentState::Failed),
+            _ => (Some(DeploymentState::Failed), DeploymentState::Queued),
+        };
+        let step = Transition::new(from, to, format!("process {me}"), round).expect("legal");
+        loop {
+            let last = store.machines.current::<DeploymentState>("d").await.expect("current");
+            if last.as_ref().map_or(0, |last| last.seq) > round {
+                break;
+            }
+            match store.machines.transition("d", step.clone()).await {
+                Ok(done) => println!("won {}", done.seq),
+                Err(error) => assert_eq!(error.code, "transition-order"),
+            }
+        }
+        let request = Request { owner: format!("{me}-{round}"), limit: Some(2), ttl_ms: 60_000 };
+        match store.leases.acquire(&scope, request.clone(), 1_000).await.expect("acquire") {
+            Decision::Granted { lease, count } => {
+                println!("fence {} {count}", lease.fence);
+                let released = store.leases.release(&scope, &request.owner, lease.fence, 1_000).await.expect("release");
+                assert!(released.released);
+            }
+            Decision::Refused { count } => println!("full 0 {count}"),
+        }
+    }
 }
 
 /// As above: opens, and says how that went.
@@ -100,6 +140,45 @@ fn kill_loses_nothing_acknowledged() {
             }
         });
     }
+}
+
+/// Three processes that want the same: each step of a deployment has one winner, no more leases are out than the limit
+/// says, and no fence is given twice.
+#[test]
+fn races_have_one_winner() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let binary = std::env::current_exe().expect("this test");
+    let racers: Vec<_> = (0..3).map(|_| role(&binary, "role_race", dir.path()).spawn().expect("child")).collect();
+    let (mut won, mut fences) = (Vec::new(), Vec::new());
+    for racer in racers {
+        let output = racer.wait_with_output().expect("racer");
+        assert!(output.status.success());
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            // The harness may print on the same line before it.
+            let words: Vec<&str> = line.split(' ').collect();
+            let number = |word: &str| word.parse::<u64>().expect("a number");
+            match words.as_slice() {
+                [.., "won", seq] => won.push(number(seq)),
+                [.., "fence", fence, count] => {
+                    fences.push(number(fence));
+                    assert!(number(count) <= 2);
+                }
+                [.., "full", _, count] => assert_eq!(number(count), 2),
+                _ => {}
+            }
+        }
+    }
+    won.sort_unstable();
+    assert_eq!(won, (1..=RACE_ROUNDS).collect::<Vec<_>>(), "each step once");
+    fences.sort_unstable();
+    assert_eq!(fences, (1..=fences.len() as u64).collect::<Vec<_>>(), "each fence once, without a gap");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
+    let store = Store::open(dir.path()).expect("open");
+    let history = runtime.block_on(store.machines.history::<DeploymentState>("d", 1, 0)).expect("history");
+    let transitions = history.iter().map(|step| &step.transition);
+    assert_eq!(midplane_core::deploy::state::fold(transitions), Ok(Some(DeploymentState::Failed)));
+    let left = runtime.block_on(store.leases.count(&Scope::new("deploy", "t").expect("a scope"), 1_000));
+    assert_eq!(left, Ok(0));
 }
 
 /// Someone who may not write is told so, in words that do not speak of damage. Root may always write, so as root the

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use midplane_core::Result;
+use midplane_core::deploy::state::{DeploymentState, Transition};
 use midplane_store::{Store, suite};
 use rusqlite::Connection;
 
@@ -157,15 +158,25 @@ async fn damage_in_a_large_database() {
 
 #[tokio::test]
 async fn an_older_version_is_migrated() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let db = dir.path().join("midplane.db");
-    // Version 0: ours, and still without tables.
-    sql(&db, &format!("PRAGMA application_id = {}; PRAGMA user_version = 0", 0x4d50_4c4e));
-    filled(dir.path()).await;
-    let conn = Connection::open(&db).expect("open");
-    assert_eq!(conn.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)), Ok(1));
-    let store = Store::open(dir.path()).expect("open");
-    assert_eq!(suite::read_all(store.log.as_ref(), &suite::run_id(1)).await.len(), 100);
+    // Version 0 is ours, and still without tables; version 1 has its own, and something in them.
+    let v1 = concat!(
+        include_str!("../src/sqlite/v1.sql"),
+        "INSERT INTO signals (run_id, kind, text) VALUES ('r', 'cancel', '');"
+    );
+    for (version, tables) in [(0, ""), (1, v1)] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let db = dir.path().join("midplane.db");
+        sql(&db, &format!("PRAGMA application_id = {}; {tables}; PRAGMA user_version = {version}", 0x4d50_4c4e));
+        filled(dir.path()).await;
+        let conn = Connection::open(&db).expect("open");
+        let number = |query: &str| conn.query_row(query, [], |row| row.get::<_, i64>(0)).expect("a number");
+        assert_eq!(number("PRAGMA user_version"), 2);
+        assert_eq!(number("SELECT count(*) FROM signals"), version, "what was there is still there");
+        let store = Store::open(dir.path()).expect("open");
+        assert_eq!(suite::read_all(store.log.as_ref(), &suite::run_id(1)).await.len(), 100);
+        let queued = Transition::new(None, DeploymentState::Queued, "deploy", 1).expect("legal");
+        assert_eq!(store.machines.transition("d", queued).await.expect("the new tables").seq, 1);
+    }
 }
 
 /// A newer program may migrate a database while an older one has it open: the older one stops writing.

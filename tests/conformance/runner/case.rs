@@ -28,10 +28,12 @@ impl<'a> Case<'a> {
         &self.raw["expect"]
     }
 
-    /// Whether whoever made the case marked the original's behaviour as doubtful.
+    /// Whether whoever made the case marked the original's behaviour as doubtful: in a list of tags, or, in the `ark` files, as a
+    /// field with the reason.
     pub fn is_doubtful(&self) -> bool {
-        let tags = self.raw["tags"].as_array().into_iter().flatten();
-        tags.filter_map(Value::as_str).any(|tag| matches!(tag, "quirk" | "escape" | "reference_defect"))
+        let marks = ["quirk", "escape", "reference_defect"];
+        let tags = self.raw["tags"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        tags.into_iter().any(|tag| marks.contains(&tag)) || marks.iter().any(|mark| self.raw.get(mark).is_some())
     }
 }
 

@@ -105,6 +105,10 @@ fn run(own: &Path, folder: &Path, default: bool, words: &[String]) -> Result<boo
             .extend(expected.filter(|name| !there.contains(name)).map(|name| format!("{name}: the file is missing")));
         let idle = deviations.rules.iter().enumerate().filter(|(at, _)| !used.contains(at));
         problems.extend(idle.map(|(_, rule)| format!("{rule}: the rule matches no case that differs")));
+        // Whoever adds a file says where it comes from.
+        let notice = std::fs::read_to_string(own.join("NOTICE.md")).unwrap_or_default();
+        let unnamed = there.iter().filter(|name| !notice.contains(&format!("`{name}`")));
+        problems.extend(unnamed.map(|name| format!("{name}: `NOTICE.md` does not say where it comes from")));
         let twice = deviations.pending.iter().filter(|name| checks.iter().any(|(file, _)| file == name));
         problems.extend(twice.map(|name| format!("{name}: pending, and yet a check reads it")));
     }

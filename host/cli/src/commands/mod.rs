@@ -5,13 +5,17 @@ use crate::cli::Command;
 use crate::exit::Exit;
 
 pub(crate) mod batch;
+pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod doctor;
+pub(crate) mod explain;
 pub(crate) mod grant;
 pub(crate) mod plugin;
 pub(crate) mod profile;
+pub(crate) mod requests;
 pub(crate) mod run;
 pub(crate) mod runs;
+pub(crate) mod schema;
 
 /// Does what the command line says.
 pub(crate) async fn run(app: &App, command: Command) -> anyhow::Result<Exit> {
@@ -22,6 +26,10 @@ pub(crate) async fn run(app: &App, command: Command) -> anyhow::Result<Exit> {
         Command::Plugin(command) => plugin::run(app, command).await,
         Command::Profile(command) => profile::run(app, command).await,
         Command::Grant(command) => grant::run(app, command).await,
+        Command::Check(args) => check::run(app, &args),
+        Command::Requests(command) => requests::run(app, command),
+        Command::Explain(args) => explain::run(app, &args),
+        Command::Schema(args) => schema::run(app, &args),
         Command::Doctor(args) => doctor::run(app, args).await,
         Command::Completions(args) => completions::run(app, args),
         // Done before there is an app.

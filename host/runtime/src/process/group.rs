@@ -190,6 +190,11 @@ pub(crate) fn base_env() -> Vec<(OsString, OsString)> {
 
 /// Finds a program as the host would: a plain name by `PATH`, else an absolute path.
 pub(crate) fn find_program(name: &str) -> Result<PathBuf> {
+    find_program_in(name, host_path().to_str())
+}
+
+/// The same by another `PATH`.
+pub(crate) fn find_program_in(name: &str, search: Option<&str>) -> Result<PathBuf> {
     let runnable = |path: &Path| {
         path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
     };
@@ -197,7 +202,7 @@ pub(crate) fn find_program(name: &str) -> Result<PathBuf> {
         Some(PathBuf::from(name)).filter(|path| path.is_absolute() && runnable(path))
     } else {
         // Relative entries are skipped: they would look into a folder that a model can write.
-        std::env::split_paths(&host_path())
+        std::env::split_paths(search.unwrap_or(PATH_DEFAULT))
             .filter(|folder| folder.is_absolute())
             .map(|folder| folder.join(name))
             .find(|path| runnable(path))

@@ -1,7 +1,7 @@
 //! The database: one thread writes, a few connections read, one thread watches what other processes do.
 //!
 //! # Layout
-//! - [`schema`] (`v1.sql`): opening, refusing, migrating
+//! - [`schema`] (`v1.sql`, `v2.sql`): opening, refusing, migrating
 //! - [`writer`]: the queue and the group commit; [`readers`]: the pool; [`poller`]: news from other processes
 //! - [`log`]: the event log on top of them
 //! - [`error`]: what SQLite says, in the words of the libraries

@@ -34,7 +34,7 @@ pub(crate) const FILE: &str = "midplane.db";
 pub(crate) const APPLICATION_ID: i64 = 0x4d50_4c4e;
 
 /// Step `n` brings version `n` to `n + 1`.
-const MIGRATIONS: [&str; 1] = [include_str!("v1.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("v1.sql"), include_str!("v2.sql")];
 
 /// The version that this program reads and writes.
 pub(crate) const VERSION: i64 = MIGRATIONS.len() as i64;
