@@ -112,7 +112,6 @@ impl Host {
             // Not redacted: it is what batches are compared with.
             created["sender_run_id"] = Value::from(name);
         }
-        let Value::Object(created) = created else { return Err(Error::internal("created", "it is an object")) };
         let events = stream::opened(created);
         let state = folded(&State::default(), &run_id, t_ms, &events);
         let goal = midplane_core::text::preview(&run.goal.unwrap_or_default(), 200);
