@@ -20,7 +20,7 @@ use midplane_core::telemetry::settings::Settings;
 use midplane_core::{Digest, Error, ProfileName, Result, RunId};
 use midplane_engine::plugin::Availability;
 use midplane_engine::{Control, Engine};
-use midplane_store::{Append, RunQuery, RunRow, Store};
+use midplane_store::{Append, Leases, Machines, RunQuery, RunRow, Store};
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, watch};
 
@@ -543,6 +543,18 @@ impl Host {
     /// Reads the whole store and says what is wrong with it, if anything.
     pub async fn check_store(&self) -> Result<()> {
         self.inner.store.check().await
+    }
+
+    /// The machines of deployments, sessions and sandboxes: their states, changed by compare-and-set, with reasons and times.
+    #[must_use]
+    pub fn machines(&self) -> &Machines {
+        &self.inner.store.machines
+    }
+
+    /// Leases: who may be at something at once, across all processes on this store.
+    #[must_use]
+    pub fn leases(&self) -> &Leases {
+        &self.inner.store.leases
     }
 
     /// What telemetry counted in this process: what was dropped, what could not be sent. Empty where nothing leaves.
