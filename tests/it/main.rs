@@ -2,6 +2,7 @@
 
 mod anthropic;
 mod command;
+mod context;
 mod docs;
 mod hostile;
 mod ingest;

@@ -27,6 +27,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use crate::approval::Asker;
 use crate::call::Audit;
 use crate::config::Config;
+use crate::context::RuntimeContext;
 use crate::driver::{Command, Ended, index_of, now_ms};
 use crate::egress::{Resolve, SystemResolver, Tls};
 use crate::ingest::Feeds;
@@ -50,6 +51,8 @@ pub struct Builder {
     asker: Option<Arc<dyn Asker>>,
     env: Environment,
     keeper: Option<Keeper>,
+    /// Where artifacts are kept if not with the rest of the store.
+    artifacts: Option<PathBuf>,
     core_dumps: Option<PathBuf>,
     telemetry: Option<Settings>,
 }
@@ -166,8 +169,14 @@ impl Builder {
         self
     }
 
-    /// Who gives the secrets that references `vault:NAME` ask for, under one identity. It looks up variables where
-    /// [`Self::env`] says. Without, such a reference is refused.
+    /// Takes the configuration, the folders of the store and of artifacts, and the secrets from a context.
+    #[must_use]
+    pub fn context(mut self, context: &RuntimeContext) -> Self {
+        self.artifacts = Some(context.paths().artifact_root.clone());
+        self.paths(context.host_paths()).config(context.config().clone()).keeper(context.secrets().clone())
+    }
+
+    /// Who gives the secrets that references `vault:NAME` ask for, under one identity. Without, such a reference is refused.
     #[must_use]
     pub fn keeper(mut self, keeper: Keeper) -> Self {
         self.keeper = Some(keeper);
@@ -200,7 +209,8 @@ impl Builder {
                 crate::helper::private_folder(&paths.data)?;
                 crate::helper::private_folder(&paths.cache)?;
                 let data = paths.data.clone();
-                let store = tokio::task::spawn_blocking(move || Store::open(&data))
+                let artifacts = self.artifacts.unwrap_or_else(|| data.join("artifacts"));
+                let store = tokio::task::spawn_blocking(move || Store::open_with(&data, &artifacts))
                     .await
                     .map_err(|error| Error::internal("store", format!("opening was lost: {error}")))??;
                 let owner = Owner::new(&paths.data.join("owners"), new_id()?)?;
@@ -243,7 +253,7 @@ impl Builder {
                 _temporary: temporary,
                 room: Arc::new(Semaphore::new(room)),
                 telemetry,
-                keeper: self.keeper.map(|keeper| keeper.env_of(self.env.clone())),
+                keeper: self.keeper,
                 env: self.env,
                 runs: Mutex::default(),
                 feeds: Feeds::default(),
@@ -271,6 +281,7 @@ impl Host {
             asker: None,
             env: Arc::new(|name| std::env::var(name).ok()),
             keeper: None,
+            artifacts: None,
             core_dumps: None,
             telemetry: None,
         }
@@ -699,11 +710,7 @@ impl Host {
     /// The values of secrets that a profile may have applied, and a redactor that hides them. A secret that cannot be had
     /// is left out; where it is needed, that is said then.
     pub(crate) async fn secrets(&self, profile: &Profile, grants: &Grants) -> Result<(Resolved, Redactor)> {
-        let mut references = self.inner.config.secrets.clone();
-        if let Some(config) = self.inner.config.profiles.get(&profile.name) {
-            references.extend(config.secrets.clone());
-        }
-        let source = References::new(references, self.inner.env.clone(), self.inner.keeper.clone());
+        let source = self.references(&profile.name);
         let mut audits = Vec::new();
         let mut values = BTreeMap::new();
         let mut missing = BTreeMap::new();
@@ -726,25 +733,30 @@ impl Host {
     /// A redactor of all secrets that can be had of those that the configuration names, for all and for this profile, and
     /// of those that the plugin under it asks for.
     pub(crate) async fn redactor_of(&self, profile: &ProfileName) -> Result<Redactor> {
-        let mut references = self.inner.config.secrets.clone();
-        if let Some(config) = self.inner.config.profiles.get(profile) {
-            references.extend(config.secrets.clone());
-        }
-        let mut names: Vec<String> = references.keys().cloned().collect();
+        let source = self.references(profile);
+        let mut names: Vec<String> = source.names().map(str::to_owned).collect();
         if let Ok((name, entry)) = self.resolve(profile.as_str()).await
             && let Ok(settled) = self.settle(&name, &entry, &BTreeMap::new())
         {
             names.extend(profile::secret_names(&settled.permissions));
         }
-        let source = References::new(references, self.inner.env.clone());
         let mut values = BTreeMap::new();
         for name in names {
             // One that cannot be had cannot be in what comes either.
-            if let Ok(value) = source.resolve(&name).await {
+            if let (Ok(value), _) = source.resolve(&name).await {
                 values.insert(name, value);
             }
         }
         self.redactor(&values)
+    }
+
+    /// Where the secrets of a profile come from: what it says itself, before what is said for all.
+    fn references(&self, profile: &ProfileName) -> References {
+        let mut references = self.inner.config.secrets.clone();
+        if let Some(config) = self.inner.config.profiles.get(profile) {
+            references.extend(config.secrets.clone());
+        }
+        References::new(references, self.inner.env.clone(), self.inner.keeper.clone())
     }
 
     fn redactor(&self, values: &BTreeMap<String, SecretValue>) -> Result<Redactor> {

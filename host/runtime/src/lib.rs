@@ -10,8 +10,9 @@
 //! - `egress`: the one way out to the network; `blob`: bytes that the host holds; `placeholder`: stand-ins for secrets
 //! - `tools`, `process`, `approval`: what the host runs for an agent, granted programs, and their questions
 //! - [`agents`]: agents under an embedder's names, their events as `agent.*`; `slots`: task ids that are in use
-//! - `workspace`, `rights`, `secret`: the folder of a run, what its plugin may do, where secrets come from
+//! - `workspace`, `rights`: the folder of a run, what its plugin may do
 //! - `owner`: which process drives a run; `paths`, `config`: where state is, what the operator wrote
+//! - [`identity`], [`context`]: who runs where, and all that follows from it; [`secret`]: where secrets come from
 //! - [`check`]: the files of a project, read and checked
 //! - `telemetry`: ended runs as traces to an OTLP collector, if one is named
 //! - `view`: what is shown of runs, plugins, profiles and grants
@@ -29,6 +30,7 @@ mod blob;
 mod call;
 pub mod check;
 pub mod config;
+pub mod context;
 mod driver;
 mod egress;
 #[cfg(test)]
@@ -36,6 +38,7 @@ mod fakes;
 mod first_party;
 mod helper;
 mod host;
+pub mod identity;
 mod ingest;
 mod owner;
 pub mod paths;
@@ -57,6 +60,7 @@ mod workspace;
 pub use admit::{Refusal, Run, RunRequest};
 pub use approval::{Asked, Asker, Reply};
 pub use config::{Config, Selection, Sources};
+pub use context::RuntimeContext;
 pub use first_party::FIRST_PARTY;
 pub use helper::main as helper_main;
 pub use host::{Builder, CancelReceipt, Host};
