@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use midplane_core::ProfileName;
 use midplane_core::event::Event;
+use midplane_core::stream::Observation;
 use midplane_core::task::{Task, Workspace, WorkspaceAccess};
 use midplane_core::telemetry::settings::{OptOut, Service};
 use midplane_store::{Append, MemoryLog, RunIndex};
@@ -16,7 +17,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::{Host, RunRequest};
+use crate::{Host, OutsideRun, RunRequest};
 
 const SECRET: &str = "what nobody may see";
 
@@ -200,6 +201,32 @@ async fn a_playbook_is_traced() {
     }
     assert!(requests.try_recv().is_err(), "one trace, one request");
     assert!(host.measures().is_empty());
+}
+
+/// A run that is fed from outside is a trace like any other, once its end is settled.
+#[tokio::test]
+async fn a_run_from_outside_is_traced() {
+    let (url, mut requests) = collector(OK).await;
+    let host = Host::builder().telemetry(settings(&url)).open().await.expect("host");
+    let id =
+        host.open_outside_run(OutsideRun { provider: "runner".into(), ..OutsideRun::default() }).await.expect("run");
+    let events = [
+        json!({ "seq": 0, "tMs": 0, "kind": "runtime_started", "data": {} }),
+        json!({ "seq": 1, "tMs": 1, "kind": "assistant_text", "data": { "text": SECRET } }),
+        json!({ "seq": 2, "tMs": 2, "kind": "runtime_terminal", "data": { "reason": "complete" } }),
+    ];
+    let batch = json!({ "v": 1, "runId": id.as_str(), "events": events }).to_string();
+    host.ingest(&id, &batch).await.expect("ingest");
+    host.shutdown().await;
+    assert!(requests.try_recv().is_err(), "a claim is no end");
+    host.observe_job(&id, &Observation::exited(0)).await.expect("observed");
+    host.ingest(&id, &batch).await.expect("a duplicate, and no second end");
+    host.shutdown().await;
+    let (_, body) = requests.try_recv().expect("sent before the host was shut down");
+    let text = decode(&body);
+    assert!(text.contains(" midplane.profile=runner midplane.finish_reason=done midplane.reason=complete"), "{text}");
+    assert!(text.contains("    first_text\n") && !text.contains(SECRET), "{text}");
+    assert!(requests.try_recv().is_err(), "one trace, one request");
 }
 
 /// Nothing is sent, and nothing even started.
