@@ -25,7 +25,8 @@ use tokio::runtime::Runtime;
 
 use crate::case::{Case, Check, Ours};
 
-pub const CHECKS: &[(&str, Check)] = &[("ark-control-and-hub.json", control_and_hub), ("ark-registry.json", registry)];
+pub(crate) const CHECKS: &[(&str, Check)] =
+    &[("ark-control-and-hub.json", control_and_hub), ("ark-registry.json", registry)];
 
 /// What the runtimes of the original declare, in the order in which it registers them.
 const RUNTIMES: [(&str, &str); 4] = [
