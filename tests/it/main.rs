@@ -2,8 +2,10 @@
 
 mod anthropic;
 mod command;
+mod context;
 mod docs;
 mod hostile;
+mod ingest;
 mod library;
 mod peer;
 mod processes;

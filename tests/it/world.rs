@@ -9,7 +9,7 @@ use midplane::core::event::{EventKind, Record};
 use midplane::core::outcome::Outcome;
 use midplane::core::task::{self, Task, WorkspaceAccess};
 use midplane::core::{ProfileName, RunId};
-use midplane::{Config, FIRST_PARTY, Host, Paths, RunRequest};
+use midplane::{Config, FIRST_PARTY, Host, Keeper, Paths, RunRequest};
 use serde_json::{Value, json};
 
 /// The key of the tests: long, of the vendor's form, with characters that each encoding writes differently.
@@ -24,6 +24,7 @@ pub(crate) struct Setup {
     limits: BTreeMap<String, u64>,
     core_dumps: Option<PathBuf>,
     own_cache: bool,
+    vault: Option<(String, Keeper)>,
 }
 
 impl Setup {
@@ -37,6 +38,7 @@ impl Setup {
             limits: BTreeMap::new(),
             core_dumps: None,
             own_cache: false,
+            vault: None,
         }
     }
 
@@ -76,6 +78,12 @@ impl Setup {
         self
     }
 
+    /// Takes the key from a secret of a vault.
+    pub(crate) fn vault(mut self, secret: &str, keeper: Keeper) -> Self {
+        self.vault = Some((secret.to_owned(), keeper));
+        self
+    }
+
     /// Opens it in new folders.
     pub(crate) async fn open(self) -> World {
         let home = tempfile::tempdir().expect("home");
@@ -94,11 +102,19 @@ impl Setup {
         settings.insert("base_url".to_owned(), json!(self.base_url));
         let profile = ProfileConfig { settings, ..ProfileConfig::default() };
         let name = ProfileName::new("anthropic").expect("a name");
-        let config =
-            Config { profiles: BTreeMap::from([(name, profile)]), limits: self.limits.clone(), ..Config::default() };
+        let reference = |(secret, _): &(String, Keeper)| ("ANTHROPIC_API_KEY".to_owned(), format!("vault:{secret}"));
+        let config = Config {
+            profiles: BTreeMap::from([(name, profile)]),
+            limits: self.limits.clone(),
+            secrets: self.vault.iter().map(reference).collect(),
+            ..Config::default()
+        };
         let key = self.key.clone();
         let mut builder = Host::builder().paths(paths).config(config);
         builder = builder.env(move |name| key.clone().filter(|_| name == "ANTHROPIC_API_KEY"));
+        if let Some((_, keeper)) = &self.vault {
+            builder = builder.keeper(keeper.clone());
+        }
         if let Some(folder) = &self.core_dumps {
             builder = builder.core_dumps(folder);
         }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use midplane::core::Error;
 use midplane::core::layers::Refused;
-use midplane::{Asker, Config, Embedded, FIRST_PARTY, Host, Paths, Selection, Sources};
+use midplane::core::telemetry::settings::{Service, Settings};
+use midplane::identity::{Stated, identify};
+use midplane::{Asker, Config, Embedded, FIRST_PARTY, Host, Paths, RuntimeContext, Selection, Sources};
 use serde::Serialize;
 
 use crate::cli::Global;
@@ -64,7 +66,7 @@ impl App {
 
     /// The host, with someone who answers a vendor's questions.
     pub(crate) async fn host_with(&self, asker: Option<Arc<dyn Asker>>) -> anyhow::Result<Host> {
-        let mut builder = Host::builder().paths(self.paths.clone()).config(self.config()?);
+        let mut builder = Host::builder().context(&self.context(&Stated::default())?);
         match std::env::current_exe() {
             Ok(helper) => builder = builder.helper(helper),
             // Only what must be compiled in a worker is refused then, and says so.
@@ -76,12 +78,25 @@ impl App {
         if let Some(asker) = asker {
             builder = builder.asker(asker);
         }
+        let service = Service { name: "midplane".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
+        builder = builder.telemetry(Settings::from_env(|name| std::env::var(name).ok(), service));
         Ok(builder.open().await?)
     }
 
-    /// The configuration for the identity that the environment states.
+    /// The configuration for the identity of this process.
     pub(crate) fn config(&self) -> Result<Config, Error> {
-        Ok(self.config_for(&self.selection(), &[])?)
+        Ok(self.context(&Stated::default())?.config().clone())
+    }
+
+    /// The context of this process, by what is stated of its identity.
+    pub(crate) fn context(&self, stated: &Stated) -> Result<RuntimeContext, Error> {
+        let builder = RuntimeContext::builder(identify(stated)?).home(self.paths.clone());
+        match std::env::current_dir() {
+            Ok(folder) => builder.project_of(&folder),
+            // A folder that is gone is part of no project.
+            Err(_) => builder,
+        }
+        .build()
     }
 
     /// What the environment states of the identity.

@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    check, completions, config, doctor, explain, grant, plugin, profile, requests, run, runs, schema,
+    batch, check, completions, config, context, doctor, explain, grant, identity, plugin, profile, requests, run, runs,
+    schema, secret,
 };
 use crate::logging::Filter;
 
@@ -72,9 +73,12 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Run a task under a profile
     Run(Box<run::RunArgs>),
-    /// List, follow, cancel and remove runs
+    /// List, follow, feed, cancel and remove runs
     #[command(subcommand)]
     Runs(runs::RunsCommand),
+    /// Check event batches
+    #[command(subcommand)]
+    Batch(batch::BatchCommand),
     /// List, add and remove plugins
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
@@ -96,6 +100,13 @@ pub(crate) enum Command {
     Explain(explain::ExplainArgs),
     /// Print the JSON Schema of a file
     Schema(schema::SchemaArgs),
+    /// Show who runs where, and how that is known
+    Identity(identity::IdentityCommand),
+    /// Show what a program gets here: identity, folders, databases, names of secrets
+    Context(context::ContextCommand),
+    /// List secrets, and check whether they can be had
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
     /// Check this installation, and whether each profile could run
     Doctor(doctor::DoctorArgs),
     /// Print completions for a shell

@@ -1,7 +1,7 @@
 //! The `midplane` command: the library `midplane` on a command line.
 //!
 //! # Layout
-//! - [`cli`]: the arguments that all commands share; [`values`]: forms of option values
+//! - [`cli`]: the arguments that all commands share; [`values`]: forms of option values; [`ndjson`]: lines of input
 //! - [`commands`]: one file a command, each with its arguments and its `run`
 //! - [`render`]: records of a run on a terminal, as plain lines, as JSON; tables, units
 //! - [`app`]: where state is, what may be printed how; [`exit`]: errors and results as exit codes
@@ -21,6 +21,7 @@ mod cli;
 mod commands;
 mod exit;
 mod logging;
+mod ndjson;
 mod render;
 mod screen;
 mod signals;

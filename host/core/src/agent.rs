@@ -5,6 +5,7 @@
 //!
 //! # Layout
 //! - [`task`], [`result`]: the original's JSON of a task and of results, strictly read, into our types
+//! - [`options`]: a task out of single arguments
 //! - [`deadline`]: an instant until which a task may run
 //! - [`output`]: the structured answer out of a native value or the final text
 //! - [`event`], [`project`]: `agent.*` events one by one, and the projection of a run's log onto them
@@ -24,6 +25,7 @@ use crate::codes::Code;
 pub mod deadline;
 pub mod errors;
 pub mod event;
+pub mod options;
 pub mod output;
 pub mod project;
 pub mod readiness;
@@ -47,6 +49,48 @@ pub const CODES: &[Code] = &[
         kind: ErrorKind::Invalid,
         meaning: "a field of a result, a tool audit, an artifact, a usage record or a receipt breaks its rule",
         recovery: "correct the adapter that made the value; the message names the field",
+    },
+    Code {
+        code: "agent-error",
+        kind: ErrorKind::Internal,
+        meaning: "an adapter failed with a text and nothing that could be acted on",
+        recovery: "read the text; the log of the run says what came before",
+    },
+    Code {
+        code: "task-option",
+        kind: ErrorKind::Invalid,
+        meaning: "arguments for a task exclude each other, one is missing, or one is not known",
+        recovery: "give a goal or a whole task, and a time-out or a deadline",
+    },
+    Code {
+        code: "option-type",
+        kind: ErrorKind::Invalid,
+        meaning: "an argument for a task has the wrong type",
+        recovery: "give a number of seconds, or an instant as `deadline`",
+    },
+    Code {
+        code: "task-unsupported",
+        kind: ErrorKind::Unsupported,
+        meaning: "the task needs a feature that the agent does not declare",
+        recovery: "leave the named field out, or choose a profile whose plugin declares the feature: `midplane plugin list`",
+    },
+    Code {
+        code: "task-active",
+        kind: ErrorKind::Conflict,
+        meaning: "a run of this profile with the same task id is not over yet",
+        recovery: "wait for its end, cancel it, or leave the task id out",
+    },
+    Code {
+        code: "agent-unknown",
+        kind: ErrorKind::NotFound,
+        meaning: "no agent is registered under this kind",
+        recovery: "register it first; short names such as `claude` are known to the hub alone",
+    },
+    Code {
+        code: "agent-exists",
+        kind: ErrorKind::Conflict,
+        meaning: "an agent is registered under this kind already",
+        recovery: "replace it, or register it under another kind",
     },
     Code {
         code: "agent-kind",

@@ -12,7 +12,7 @@ use std::fmt;
 
 use crate::Error;
 use crate::event::EventKind;
-use crate::json::{Document, JsonError, Text, Value, number_text};
+use crate::json::{Array, Document, JsonError, Text, Value, number_text};
 
 /// The version of the envelope.
 pub const VERSION: u32 = 1;
@@ -25,7 +25,9 @@ pub const EVENTS_MAX: usize = 256;
 pub struct Batch<'t> {
     doc: Document<'t>,
     run_id: u32,
-    events: Vec<Row>,
+    /// Apart from the others, of which there are often none: a batch of one event costs no list.
+    first: Row,
+    more: Vec<Row>,
 }
 
 /// One event of a batch.
@@ -59,11 +61,9 @@ impl Batch<'_> {
 
     /// Its events, 1 to [`EVENTS_MAX`].
     pub fn events(&self) -> impl ExactSizeIterator<Item = Event<'_>> {
-        self.events.iter().map(|row| Event {
-            seq: row.seq,
-            t_ms: row.t_ms,
-            kind: row.kind,
-            data: self.doc.value(row.data),
+        (0..self.more.len() + 1).map(|index| {
+            let row = index.checked_sub(1).and_then(|behind| self.more.get(behind)).unwrap_or(&self.first);
+            Event { seq: row.seq, t_ms: row.t_ms, kind: row.kind, data: self.doc.value(row.data) }
         })
     }
 
@@ -177,11 +177,12 @@ pub fn validate_bytes(bytes: &[u8]) -> Result<Batch<'_>, BatchError> {
 
 /// Checks a batch that has been read.
 pub fn check(doc: Document<'_>) -> Result<Batch<'_>, BatchError> {
-    let (run_id, events) = check_envelope(doc.root())?;
-    Ok(Batch { doc, run_id, events })
+    let (run_id, first, more) = check_envelope(doc.root())?;
+    Ok(Batch { doc, run_id, first, more })
 }
 
-fn check_envelope(root: Value<'_>) -> Result<(u32, Vec<Row>), BatchError> {
+#[inline]
+fn check_envelope(root: Value<'_>) -> Result<(u32, Row, Vec<Row>), BatchError> {
     let Some(envelope) = root.as_object() else {
         return refuse(BatchCode::InvalidEnvelope, "batch must be a JSON object");
     };
@@ -199,21 +200,25 @@ fn check_envelope(root: Value<'_>) -> Result<(u32, Vec<Row>), BatchError> {
     let Some(run_id) = run_id else {
         return refuse(BatchCode::MissingRunId, "batch.runId must be a non-empty string");
     };
-    let Some(events) = events.and_then(Value::as_array).filter(|events| events.iter().next().is_some()) else {
-        return refuse(BatchCode::EmptyBatch, "batch.events must be a non-empty array");
-    };
-    let count = events.iter().count();
+    let empty = || refuse(BatchCode::EmptyBatch, "batch.events must be a non-empty array");
+    let Some(mut events) = events.and_then(Value::as_array).map(Array::iter) else { return empty() };
+    let Some(first) = events.next() else { return empty() };
+    // How many there are is checked before any of them is.
+    let count = 1 + events.clone().count();
     if count > EVENTS_MAX {
         let message = format!("batch.events has {count} entries; max is {EVENTS_MAX}");
         return refuse(BatchCode::BatchTooLarge, message);
     }
-    let mut rows = Vec::with_capacity(count);
-    for (index, event) in events.iter().enumerate() {
-        rows.push(check_event(index, event, rows.last())?);
+    let first = check_event(0, first, None)?;
+    let mut more = Vec::with_capacity(count - 1);
+    for (index, event) in (1..).zip(events) {
+        let before = more.last().unwrap_or(&first);
+        more.push(check_event(index, event, Some(before))?);
     }
-    Ok((run_id.place(), rows))
+    Ok((run_id.place(), first, more))
 }
 
+#[inline]
 fn check_event(index: usize, event: Value<'_>, before: Option<&Row>) -> Result<Row, BatchError> {
     let invalid = |what: &str| refuse(BatchCode::InvalidEvent, format!("events[{index}]{what}"));
     let Some(event) = event.as_object() else {

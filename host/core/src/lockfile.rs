@@ -9,12 +9,20 @@
 //! - `choose`: which lock file of a folder counts
 //! - `read`: files with a bound, parsers with a place
 //! - `node`: `package.json`, and how it is compared; `npm`, `pnpm`, `yarn`, `bun`, `bun_binary`: what each lock file recorded
-//! - `python`: `pyproject.toml` and requirements (PEP 440, 503, 508); `uv`, `poetry`, `requirements`: what each recorded
+//! - `python`, `marker`: `pyproject.toml` and requirements (PEP 440, 503, 508); `uv`, `poetry`, `requirements`: what each recorded
+//!
+//! # What in sync means
+//! The lock file was written for what the project asks for now: its own manager would leave it as it is. That is what
+//! `uv lock --check`, `poetry check --lock` and pnpm's frozen install demand too. It is stricter than `npm ci`, bun's and classic
+//! yarn's frozen installs, which let pass what the next install would rewrite: a changed range that still holds the locked
+//! version, a dependency that moved to another section, one that is gone.
 //!
 //! # What it never does
 //! It runs no program, asks no registry and follows no path that a lock file names but the members of a workspace. It does not
 //! verify that a recorded tree is complete: it says whether the lock file still answers the project's own files. Where
 //! that cannot be told from the files, the state is [`State::Unknown`] and never in sync.
+
+#![allow(clippy::result_large_err, reason = "a problem ends the reading of its file: it is made once, not in a loop")]
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -31,6 +39,7 @@ use crate::text::shown;
 mod bun;
 mod bun_binary;
 mod choose;
+mod marker;
 mod node;
 mod npm;
 mod pnpm;
@@ -97,7 +106,7 @@ pub const CODES: &[Code] = &[
     },
 ];
 
-/// The files of a project, by path relative to its folder, with `/` between parts.
+/// The files of a project, by path relative to its folder, with `/` between parts and never with `..` among them.
 pub trait ProjectFiles {
     /// The bytes of a file, or none if there is no such file or it cannot be read. A reader may stop after
     /// [`FILE_BYTES_MAX`] + 1 bytes: more are refused anyway.
@@ -252,7 +261,13 @@ impl Status {
     /// The state as problems of the files, with the command that helps as the hint. None when it is in sync.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
-        let hint = format!("run `{}` and commit `{}`", self.install_cmd, self.lockfile_path);
+        let hint = match (self.manager, &self.state) {
+            // What is shown for pip installs, as in the original; it writes no lock file.
+            (Manager::Pip, State::Missing) => {
+                "write one with `uv lock`, `poetry lock` or `pip-compile --output-file=requirements.lock`".to_owned()
+            }
+            _ => format!("run `{}` and commit `{}`", self.install_cmd, self.lockfile_path),
+        };
         let whole = |code: &'static str, message: String| Problem::new(self.lockfile_path.clone(), code, message);
         match &self.state {
             State::InSync => Vec::new(),
@@ -300,6 +315,12 @@ impl Serialize for Status {
         }
         out.end()
     }
+}
+
+/// Whether there are as many differences as are kept. Each place that looks for more stops then, since finding the line of
+/// each of a million in a hostile file would take hours.
+fn is_full(differences: &[Difference]) -> bool {
+    differences.len() >= DIFFERENCES_MAX
 }
 
 /// In sync if nothing differs, else drifted.

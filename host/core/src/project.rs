@@ -4,7 +4,7 @@
 //! - [`manifest`]: what is deployed, and what it needs
 //! - [`requests`]: what an agent proposes to change in the manifest; `apply` merges it into the text of one
 //! - [`discovery`]: what an app says about itself
-//! - [`schema`]: the three as JSON Schemas
+//! - [`schema()`]: the three as JSON Schemas
 //! - `table`: how a file is described, and the one reader that goes by the description; `names`: rules of names in it
 //! - `value`, `lax`, `moment`: what a file holds, and how one kind of value becomes another
 //!

@@ -109,10 +109,12 @@ pub enum Verdict {
 }
 
 /// The first records of a run that is fed from outside. `created` is what the record of that name carries.
-pub fn opened(mut created: Map<String, Value>) -> Vec<Event> {
-    created.insert(OUTSIDE.to_owned(), Value::Bool(true));
+#[must_use]
+pub fn opened(created: Value) -> Vec<Event> {
+    let mut created = Event::notification("created", created);
+    created.data.insert(OUTSIDE.to_owned(), Value::Bool(true));
     let status = |word: &str| Event::notification("status", json!({ "status": word }));
-    vec![Event::notification("created", Value::Object(created)), status("queued"), status("provisioning")]
+    vec![created, status("queued"), status("provisioning")]
 }
 
 impl State {
@@ -146,6 +148,18 @@ impl State {
     #[must_use]
     pub fn last(&self) -> Option<(f64, f64)> {
         self.seen.last().map(|(seq, _)| (*seq, self.last_t_ms))
+    }
+
+    /// The state without what it has seen: enough to see what an append would make of the run, and cheap to copy.
+    #[must_use]
+    pub fn tip(&self) -> Self {
+        Self { seen: Vec::new(), run: self.run.clone(), claim: self.claim.clone(), ..*self }
+    }
+
+    /// How many events of a batch are not there: those that are counted when it comes after the terminal.
+    #[must_use]
+    pub fn late(&self, arrivals: &[Arrival]) -> u64 {
+        self.unseen(arrivals).map_or(0, |new| new.len() as u64)
     }
 
     /// When a claim that waits becomes the terminal, in milliseconds since 1970 UTC.
@@ -317,6 +331,12 @@ pub const CODES: &[Code] = &[
         kind: ErrorKind::Invalid,
         meaning: "The batch names another run than the one that it was sent to.",
         recovery: "Put the id that `midplane runs open` printed into `runId`, or open the run with the sender's own id.",
+    },
+    Code {
+        code: "run-outside",
+        kind: ErrorKind::Unsupported,
+        meaning: "The run is fed from outside, and only a run of a plugin can be steered.",
+        recovery: "Talk to the runner itself.",
     },
     Code {
         code: "run-inside",

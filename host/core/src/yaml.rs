@@ -5,7 +5,7 @@
 //! - [`tree`]: a document as positioned nodes, for parsers that report all problems at once and for layered configuration
 //! - [`scalar`]: what a scalar means in YAML 1.2, in YAML 1.1, and to the layered configuration
 //! - `edit`: small changes to text that leave the rest as it is
-//! - [`write`]: JSON values as YAML text
+//! - [`mod@write`]: JSON values as YAML text
 
 mod typed;
 

@@ -107,15 +107,27 @@ impl Run {
 impl Host {
     /// Starts a run: checked, written, and on its way when this returns.
     pub async fn run(&self, request: RunRequest) -> Result<Run, Box<Refusal>> {
+        self.run_with(request, &BTreeMap::new()).await
+    }
+
+    /// The same with settings laid over those of the profile.
+    pub(crate) async fn run_with(
+        &self,
+        request: RunRequest,
+        over: &BTreeMap<String, Value>,
+    ) -> Result<Run, Box<Refusal>> {
         if self.is_closing() {
             return Err(Error::unavailable("closing", "the host is shutting down").into());
         }
         let task = request.task;
         invalid(task.issues(), "task", "the task is not valid")?;
-        let profile = self.load(&request.profile).await?;
+        let profile = self.load_with(&request.profile, over).await?;
         let named = |error: Error| Box::new(Refusal { profile: Some(profile.name.clone()), ..Refusal::from(error) });
         let declared = self.capabilities(&profile).await.map_err(named)?;
         unsupported(&profile, capability::issues(&task, &declared))?;
+        // Older names in the metadata were gated by those names; from here on they are the fields that they mean.
+        let task = task.with_aliases();
+        invalid(task.issues(), "task", "the task is not valid")?;
         if !task.mcp_servers.is_empty() {
             let issue = Issue::new("mcp_servers", "this host does not run MCP servers yet");
             return Err(unsupported(&profile, vec![issue]).err().unwrap_or_else(|| Error::internal("mcp", "").into()));
@@ -243,7 +255,13 @@ impl Host {
 
     async fn start(&self, admitted: Admitted<'_>) -> Result<Run> {
         let Admitted { run_id, task, agent_task, profile, rights, mut secrets, redactor, workspace } = admitted;
-        let timeout = Duration::from_millis(task.timeout_ms.unwrap_or(profile.limits.run_ms_default));
+        let created_ms = now_ms();
+        let timeout = match task.deadline {
+            // An instant becomes a length of time here, once: a clock that is set later changes no deadline.
+            Some(deadline) => u64::try_from(deadline.ms()).unwrap_or(0).saturating_sub(created_ms),
+            None => task.timeout_ms.unwrap_or(profile.limits.run_ms_default),
+        };
+        let timeout = Duration::from_millis(timeout);
         let control = Arc::new(Control::new(timeout));
         let deadline = control.end();
         let (writes, written) = mpsc::channel(WRITES_MAX);
@@ -280,7 +298,7 @@ impl Host {
         };
         let ports = services.ports(self, profile, &shared, folder.clone());
         let task_id = task.task_id.clone().unwrap_or_else(|| format!("task-{run_id}"));
-        let created_ms = now_ms();
+        let slot = self.take_slot(&profile.name, &task_id, &run_id)?;
         let (commands, ordered) = mpsc::channel(COMMANDS_MAX);
         let (ended, ending) = watch::channel(None);
         let mut driver = Driver {
@@ -290,6 +308,7 @@ impl Host {
             owner: self.inner.owner_id.clone(),
             log: self.inner.store.log.clone(),
             limits: profile.limits.clone(),
+            slot: Some(slot),
             control,
             deadline,
             budget_usd: task.budget_usd,
@@ -298,6 +317,7 @@ impl Host {
             commands: ordered,
             ended,
             state: State::default(),
+            telemetry: self.inner.telemetry.clone(),
             created_ms,
             summary: json!({ "goal": redactor.text(&midplane_core::text::preview(&task.goal, 200)), "plugin": profile.manifest.name }),
         };
@@ -313,7 +333,7 @@ impl Host {
         };
         let cancel_ports = cancel_ports(self.clone(), profile, &services, shared);
         let invocation = Invocation { plugin: profile.plugin.clone(), ports, cancel_ports, task: agent_task };
-        self.register(run_id.clone(), Active { commands, ended: ending.clone() });
+        self.register(run_id.clone(), Active { commands, ended: ending.clone(), cancelled: Arc::default() });
         let span = tracing::info_span!("run", run = %run_id, plugin = %profile.manifest.name, profile = %profile.name);
         let (room, host, id) = (self.inner.room.clone(), self.clone(), run_id.clone());
         if self.inner.owner.is_some() {
@@ -491,6 +511,11 @@ fn agent_task(run_id: &RunId, task: &Task, workspace: Option<&Workspace>, limits
         // Where and what they are is known once they are staged; the adapter judges by kind and name.
         Attached { kind: attachment.kind.as_str().to_owned(), name, path: String::new(), digest: String::new() }
     });
+    // The contract has no field for it: what a caller counts on is told with the rest.
+    let mut metadata = task.metadata.clone();
+    if task.sdk_executions != 1 {
+        metadata.entry("sdk_executions").or_insert_with(|| json!(task.sdk_executions));
+    }
     AgentTask {
         run_id: run_id.to_string(),
         task_id: task.task_id.clone().unwrap_or_else(|| format!("task-{run_id}")),
@@ -506,7 +531,7 @@ fn agent_task(run_id: &RunId, task: &Task, workspace: Option<&Workspace>, limits
         session: task.session_id.clone().map(|id| (id, task.transcript.clone())),
         output_schema: task.output_schema.clone(),
         attachments: attachments.collect(),
-        metadata: Value::Object(task.metadata.clone()),
+        metadata: Value::Object(metadata),
     }
 }
 

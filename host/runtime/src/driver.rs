@@ -25,6 +25,8 @@ use tokio::sync::{mpsc, watch};
 
 use crate::provision::{Kept, Provisioned, check_output};
 use crate::sink::{RunSink, Write};
+use crate::slots::Slot;
+use crate::telemetry::Telemetry;
 
 /// What others ask of a driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +51,8 @@ pub(crate) struct Driver {
     pub(crate) owner: String,
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) limits: Limits,
+    /// Its task id's place among those that are not over.
+    pub(crate) slot: Option<Slot>,
     pub(crate) control: Arc<Control>,
     /// Counted from admission: waiting for a place is part of the time that a caller gives.
     pub(crate) deadline: Instant,
@@ -58,6 +62,8 @@ pub(crate) struct Driver {
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) ended: watch::Sender<Ended>,
     pub(crate) state: State,
+    /// Told of the end before anyone else, so that who waits for the run can flush it.
+    pub(crate) telemetry: Option<Telemetry>,
     pub(crate) created_ms: u64,
     pub(crate) summary: Value,
 }
@@ -98,6 +104,11 @@ impl Driver {
             (Ok(()), None) => Err(Error::internal("no-terminal", "the driver ended without a terminal")),
         };
         self.writes.close();
+        if let Some(telemetry) = self.telemetry.as_ref().filter(|_| ended.is_ok()) {
+            telemetry.run_ended(&self.log, &self.run_id);
+        }
+        // Before the end is told: whoever hears of it may use the task id again.
+        drop(self.slot.take());
         self.ended.send_replace(Some(ended));
     }
 
@@ -174,9 +185,14 @@ impl Driver {
 
     /// Waits for something before the call, while commands are still heard. None when the run was stopped meanwhile.
     async fn attend<T: Send>(&mut self, mut work: Work<T>) -> Result<Option<T>> {
+        // Asked outright, since a timer of the past takes its moment to fire: what is too late does not begin.
+        let late = self.deadline <= Instant::now();
         let deadline = tokio::time::sleep_until(self.deadline.into());
         tokio::pin!(deadline);
         let cause = loop {
+            if late {
+                break StopCause::Deadline;
+            }
             tokio::select! {
                 biased;
                 Some(command) = self.commands.recv() => {
@@ -309,7 +325,8 @@ pub(crate) fn index_of(
     }
 }
 
-fn changes_index(event: &Event) -> bool {
+/// Whether the run's row is another one after it.
+pub(crate) fn changes_index(event: &Event) -> bool {
     event.kind == EventKind::RuntimeTerminal || matches!(event.notification_type(), Some("created" | "status"))
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,23 +14,31 @@ use midplane_core::manifest::PluginKind;
 use midplane_core::permission::{Grant, Grants, Origin};
 use midplane_core::redact::{Redactor, SecretValue, Secrets};
 use midplane_core::run::{self, End, Input, State, StopCause};
+use midplane_core::stream::OUTSIDE;
+use midplane_core::telemetry::measure::Sample;
+use midplane_core::telemetry::settings::Settings;
 use midplane_core::{Digest, Error, ProfileName, Result, RunId};
 use midplane_engine::plugin::Availability;
 use midplane_engine::{Control, Engine};
-use midplane_store::{Append, RunQuery, RunRow, Store};
+use midplane_store::{Append, Leases, Machines, RunQuery, RunRow, Store};
+use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::approval::Asker;
 use crate::call::Audit;
 use crate::config::Config;
+use crate::context::RuntimeContext;
 use crate::driver::{Command, Ended, index_of, now_ms};
 use crate::egress::{Resolve, SystemResolver, Tls};
+use crate::ingest::Feeds;
 use crate::owner::Owner;
 use crate::paths::Paths;
 use crate::profile::{self, Profile};
 use crate::registry::{Embedded, Entry, Registry, unknown};
 use crate::secret::keeper::{Keeper, Resolution};
 use crate::secret::{Environment, References, SecretSource};
+use crate::slots::{Slot, Slots};
+use crate::telemetry::Telemetry;
 use crate::view::{GrantView, OutputFile, PluginView, ProfileView, RunView, Subscription};
 
 /// Makes a [`Host`].
@@ -42,7 +51,10 @@ pub struct Builder {
     asker: Option<Arc<dyn Asker>>,
     env: Environment,
     keeper: Option<Keeper>,
+    /// Where artifacts are kept if not with the rest of the store.
+    artifacts: Option<PathBuf>,
     core_dumps: Option<PathBuf>,
+    telemetry: Option<Settings>,
 }
 
 /// A host of agent runs. Clones share it.
@@ -66,10 +78,16 @@ pub(crate) struct Inner {
     /// The folder of a host whose state is in memory, removed with it.
     _temporary: Option<tempfile::TempDir>,
     pub(crate) room: Arc<Semaphore>,
+    /// Unset where nothing leaves, which is the default.
+    pub(crate) telemetry: Option<Telemetry>,
     env: Environment,
     /// Secrets of a vault, under the identity of this host.
     keeper: Option<Keeper>,
     runs: Mutex<HashMap<RunId, Active>>,
+    /// Runs that are fed from outside through this process.
+    pub(crate) feeds: Feeds,
+    /// Task ids of runs that are not over.
+    slots: Slots,
     /// Redactors by the values that they hide: making one takes longer than starting a run.
     redactors: Mutex<HashMap<Digest, Redactor>>,
     /// Set when the host shuts down; no run starts afterwards.
@@ -81,6 +99,8 @@ pub(crate) struct Inner {
 pub(crate) struct Active {
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) ended: watch::Receiver<Ended>,
+    /// Whether someone asked for its end.
+    pub(crate) cancelled: Arc<AtomicBool>,
 }
 
 /// What a cancel found.
@@ -89,7 +109,9 @@ pub(crate) struct Active {
 pub enum CancelReceipt {
     /// The process that drives the run was asked.
     Requested,
-    /// The run was stopping or had ended already.
+    /// It was asked before and is stopping.
+    AlreadyRequested,
+    /// The run had ended already.
     NotActive,
     /// Nobody drove it any more; it is closed now.
     Closed,
@@ -147,8 +169,14 @@ impl Builder {
         self
     }
 
-    /// Who gives the secrets that references `vault:NAME` ask for, under one identity. It looks up variables where
-    /// [`Self::env`] says. Without, such a reference is refused.
+    /// Takes the configuration, the folders of the store and of artifacts, and the secrets from a context.
+    #[must_use]
+    pub fn context(mut self, context: &RuntimeContext) -> Self {
+        self.artifacts = Some(context.paths().artifact_root.clone());
+        self.paths(context.host_paths()).config(context.config().clone()).keeper(context.secrets().clone())
+    }
+
+    /// Who gives the secrets that references `vault:NAME` ask for, under one identity. Without, such a reference is refused.
     #[must_use]
     pub fn keeper(mut self, keeper: Keeper) -> Self {
         self.keeper = Some(keeper);
@@ -163,6 +191,14 @@ impl Builder {
         self
     }
 
+    /// Sends each ended run as a trace to the collector that the settings name. Without, and with settings that name none,
+    /// nothing leaves. What the settings say that cannot be used is logged, and fails nothing.
+    #[must_use]
+    pub fn telemetry(mut self, settings: Settings) -> Self {
+        self.telemetry = Some(settings);
+        self
+    }
+
     /// Opens it: the store, the engine, and what other processes left unfinished.
     pub async fn open(self) -> Result<Host> {
         let limits = self.config.limits()?;
@@ -173,7 +209,8 @@ impl Builder {
                 crate::helper::private_folder(&paths.data)?;
                 crate::helper::private_folder(&paths.cache)?;
                 let data = paths.data.clone();
-                let store = tokio::task::spawn_blocking(move || Store::open(&data))
+                let artifacts = self.artifacts.unwrap_or_else(|| data.join("artifacts"));
+                let store = tokio::task::spawn_blocking(move || Store::open_with(&data, &artifacts))
                     .await
                     .map_err(|error| Error::internal("store", format!("opening was lost: {error}")))??;
                 let owner = Owner::new(&paths.data.join("owners"), new_id()?)?;
@@ -188,6 +225,7 @@ impl Builder {
                 (Store::memory()?, None, cache)
             }
         };
+        let telemetry = self.telemetry.and_then(|settings| Telemetry::start(settings, &tls));
         let spool = cache.clone();
         let cache = self.cache.unwrap_or(cache);
         let engine = match self.core_dumps {
@@ -214,9 +252,12 @@ impl Builder {
                 spool,
                 _temporary: temporary,
                 room: Arc::new(Semaphore::new(room)),
-                keeper: self.keeper.map(|keeper| keeper.env_of(self.env.clone())),
+                telemetry,
+                keeper: self.keeper,
                 env: self.env,
                 runs: Mutex::default(),
+                feeds: Feeds::default(),
+                slots: Slots::default(),
                 redactors: Mutex::default(),
                 closing: watch::Sender::new(false),
             }),
@@ -240,7 +281,9 @@ impl Host {
             asker: None,
             env: Arc::new(|name| std::env::var(name).ok()),
             keeper: None,
+            artifacts: None,
             core_dumps: None,
+            telemetry: None,
         }
     }
 
@@ -261,6 +304,13 @@ impl Host {
     /// Asks a run to stop. Whoever drives it does it, in this process or another.
     pub async fn cancel(&self, run_id: &RunId) -> Result<CancelReceipt> {
         if let Some(active) = self.active(run_id) {
+            // Its place among the active is given up a moment after its end is told.
+            if active.ended.borrow().is_some() {
+                return Ok(CancelReceipt::NotActive);
+            }
+            if active.cancelled.swap(true, Ordering::SeqCst) {
+                return Ok(CancelReceipt::AlreadyRequested);
+            }
             return Ok(match active.commands.send(Command::Stop(StopCause::User)).await {
                 Ok(()) => CancelReceipt::Requested,
                 Err(_) => CancelReceipt::NotActive,
@@ -272,6 +322,13 @@ impl Host {
         }
         if self.close_if_lost(&row).await? {
             return Ok(CancelReceipt::Closed);
+        }
+        if row.index.status == run::Status::Stopping.as_str() {
+            return Ok(CancelReceipt::AlreadyRequested);
+        }
+        if is_outside(&row) {
+            self.stop_outside(run_id).await?;
+            return Ok(CancelReceipt::Requested);
         }
         self.inner.store.signals.push(run_id, "cancel", "").await?;
         Ok(CancelReceipt::Requested)
@@ -287,8 +344,12 @@ impl Host {
         if let Some(active) = self.active(run_id) {
             return active.commands.send(Command::Steer(text.to_owned())).await.map_err(|_| ended());
         }
-        if self.row(run_id).await?.index.finish_reason.is_some() {
+        let row = self.row(run_id).await?;
+        if row.index.finish_reason.is_some() {
             return Err(ended());
+        }
+        if is_outside(&row) {
+            return Err(Error::unsupported("run-outside", format!("run `{run_id}` is fed from outside")));
         }
         self.inner.store.signals.push(run_id, "steer", text).await.map(|_| ())
     }
@@ -342,8 +403,9 @@ impl Host {
     pub async fn remove_run(&self, run_id: &RunId) -> Result<()> {
         let row = self.row(run_id).await?;
         if row.index.finish_reason.is_none() && !self.close_if_lost(&row).await? {
+            let how = if is_outside(&row) { "close" } else { "cancel" };
             return Err(Error::conflict("run-active", format!("run `{run_id}` has not ended"))
-                .hint(format!("cancel it first: `midplane runs cancel {run_id}`")));
+                .hint(format!("{how} it first: `midplane runs {how} {run_id}`")));
         }
         self.inner.store.remove_run(run_id).await.map(|_| ())
     }
@@ -387,6 +449,12 @@ impl Host {
             views.push(self.plugin_view(&entry).await?);
         }
         Ok(views)
+    }
+
+    /// How many plugins are loaded: each once, however often it is used.
+    #[must_use]
+    pub fn plugins_loaded(&self) -> usize {
+        self.inner.registry.count_loaded()
     }
 
     /// One plugin.
@@ -477,6 +545,24 @@ impl Host {
         self.inner.store.check().await
     }
 
+    /// The machines of deployments, sessions and sandboxes: their states, changed by compare-and-set, with reasons and times.
+    #[must_use]
+    pub fn machines(&self) -> &Machines {
+        &self.inner.store.machines
+    }
+
+    /// Leases: who may be at something at once, across all processes on this store.
+    #[must_use]
+    pub fn leases(&self) -> &Leases {
+        &self.inner.store.leases
+    }
+
+    /// What telemetry counted in this process: what was dropped, what could not be sent. Empty where nothing leaves.
+    #[must_use]
+    pub fn measures(&self) -> Vec<Sample> {
+        self.inner.telemetry.as_ref().map_or_else(Vec::new, Telemetry::samples)
+    }
+
     // ---- end ----
 
     /// Stops all runs of this process and waits for their terminals, at most for the grace period and a little more.
@@ -496,6 +582,9 @@ impl Host {
         if tokio::time::timeout(time, all).await.is_err() {
             tracing::warn!("runs did not end in time; they are closed by the next process");
         }
+        if let Some(telemetry) = &self.inner.telemetry {
+            telemetry.flush().await;
+        }
     }
 
     // ---- inside ----
@@ -512,6 +601,13 @@ impl Host {
         self.runs_here().remove(run_id);
     }
 
+    /// A run has its terminal: its trace may leave. Never waits, never fails.
+    pub(crate) fn trace(&self, run_id: &RunId) {
+        if let Some(telemetry) = &self.inner.telemetry {
+            telemetry.run_ended(&self.inner.store.log, run_id);
+        }
+    }
+
     fn active(&self, run_id: &RunId) -> Option<Active> {
         self.runs_here().get(run_id).cloned()
     }
@@ -521,7 +617,7 @@ impl Host {
         self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn row(&self, run_id: &RunId) -> Result<RunRow> {
+    pub(crate) async fn row(&self, run_id: &RunId) -> Result<RunRow> {
         self.inner.store.log.run(run_id).await?.ok_or_else(|| no_run(run_id.as_str()))
     }
 
@@ -557,14 +653,29 @@ impl Host {
         Err(unknown("profile", name, known.iter().map(String::as_str)))
     }
 
-    /// A profile, loaded.
-    pub(crate) async fn load(&self, name: &str) -> Result<Profile> {
-        let (name, entry) = self.resolve(name).await?;
-        self.load_as(name, entry).await
+    /// The place of a task id while a run has it.
+    pub(crate) fn take_slot(&self, profile: &ProfileName, task_id: &str, run_id: &RunId) -> Result<Slot> {
+        self.inner.slots.take(profile, task_id, run_id)
     }
 
-    async fn load_as(&self, name: ProfileName, entry: Entry) -> Result<Profile> {
-        let settled = self.settle(&name, &entry)?;
+    /// The run of this process that has a task id.
+    pub(crate) fn run_of_task(&self, profile: &str, task_id: &str) -> Option<RunId> {
+        self.inner.slots.run(&ProfileName::new(profile).ok()?, task_id)
+    }
+
+    /// A profile, loaded.
+    pub(crate) async fn load(&self, name: &str) -> Result<Profile> {
+        self.load_with(name, &BTreeMap::new()).await
+    }
+
+    /// A profile, loaded, with settings laid over its own.
+    pub(crate) async fn load_with(&self, name: &str, over: &BTreeMap<String, Value>) -> Result<Profile> {
+        let (name, entry) = self.resolve(name).await?;
+        self.load_as(name, entry, over).await
+    }
+
+    async fn load_as(&self, name: ProfileName, entry: Entry, over: &BTreeMap<String, Value>) -> Result<Profile> {
+        let settled = self.settle(&name, &entry, over)?;
         let plugin = self.inner.registry.load(&entry).await?;
         Ok(Profile {
             name,
@@ -578,10 +689,10 @@ impl Host {
         })
     }
 
-    fn settle(&self, name: &ProfileName, entry: &Entry) -> Result<profile::Settled> {
-        let none = BTreeMap::new();
-        let settings = self.inner.config.profiles.get(name).map_or(&none, |config| &config.settings);
-        profile::settle(&entry.manifest, settings, &self.inner.limits).map_err(|mut error| {
+    fn settle(&self, name: &ProfileName, entry: &Entry, over: &BTreeMap<String, Value>) -> Result<profile::Settled> {
+        let mut settings = self.inner.config.profiles.get(name).map_or_else(BTreeMap::new, |of| of.settings.clone());
+        settings.extend(over.clone());
+        profile::settle(&entry.manifest, &settings, &self.inner.limits).map_err(|mut error| {
             error.message = format!("profile `{name}`: {}", error.message);
             error
         })
@@ -611,11 +722,7 @@ impl Host {
     /// The values of secrets that a profile may have applied, and a redactor that hides them. A secret that cannot be had
     /// is left out; where it is needed, that is said then.
     pub(crate) async fn secrets(&self, profile: &Profile, grants: &Grants) -> Result<(Resolved, Redactor)> {
-        let mut references = self.inner.config.secrets.clone();
-        if let Some(config) = self.inner.config.profiles.get(&profile.name) {
-            references.extend(config.secrets.clone());
-        }
-        let source = References::new(references, self.inner.env.clone(), self.inner.keeper.clone());
+        let source = self.references(&profile.name);
         let mut audits = Vec::new();
         let mut values = BTreeMap::new();
         let mut missing = BTreeMap::new();
@@ -633,6 +740,35 @@ impl Host {
         }
         let redactor = self.redactor(&values)?;
         Ok((Resolved { values, missing, audits }, redactor))
+    }
+
+    /// A redactor of all secrets that can be had of those that the configuration names, for all and for this profile, and
+    /// of those that the plugin under it asks for.
+    pub(crate) async fn redactor_of(&self, profile: &ProfileName) -> Result<Redactor> {
+        let source = self.references(profile);
+        let mut names: Vec<String> = source.names().map(str::to_owned).collect();
+        if let Ok((name, entry)) = self.resolve(profile.as_str()).await
+            && let Ok(settled) = self.settle(&name, &entry, &BTreeMap::new())
+        {
+            names.extend(profile::secret_names(&settled.permissions));
+        }
+        let mut values = BTreeMap::new();
+        for name in names {
+            // One that cannot be had cannot be in what comes either.
+            if let (Ok(value), _) = source.resolve(&name).await {
+                values.insert(name, value);
+            }
+        }
+        self.redactor(&values)
+    }
+
+    /// Where the secrets of a profile come from: what it says itself, before what is said for all.
+    fn references(&self, profile: &ProfileName) -> References {
+        let mut references = self.inner.config.secrets.clone();
+        if let Some(config) = self.inner.config.profiles.get(profile) {
+            references.extend(config.secrets.clone());
+        }
+        References::new(references, self.inner.env.clone(), self.inner.keeper.clone())
     }
 
     fn redactor(&self, values: &BTreeMap<String, SecretValue>) -> Result<Redactor> {
@@ -685,9 +821,12 @@ impl Host {
         Ok(())
     }
 
-    /// Closes an unfinished run whose owner is gone. Exactly once: the owner's lock is held meanwhile, the run is claimed
+    /// Closes an unfinished run whose owner is gone, or whose end was claimed from outside long enough ago. Exactly once: the owner's lock is held meanwhile, the run is claimed
     /// by compare-and-set, and the append names the last record that was seen.
     pub(crate) async fn close_if_lost(&self, row: &RunRow) -> Result<bool> {
+        if is_outside(row) {
+            return self.settle_if_due(row).await;
+        }
         let (Some(owner), Some(named)) = (&self.inner.owner, &row.index.owner) else { return Ok(false) };
         let Some(_gone) = owner.gone(named) else { return Ok(false) };
         if !self.inner.store.log.claim(&row.run_id, Some(named), owner.id()).await? {
@@ -719,6 +858,7 @@ impl Host {
         );
         let append = Append { run_id: row.run_id.clone(), expected_seq, t_ms, events: step.append, index: Some(index) };
         self.inner.store.log.append(append).await?;
+        self.trace(&row.run_id);
         tracing::warn!(run = %row.run_id, "a run whose process is gone was closed");
         Ok(true)
     }
@@ -781,7 +921,7 @@ impl Host {
         if entry.manifest.kind != PluginKind::Agent {
             return Ok(Vec::new());
         }
-        let profile = self.load_as(name.clone(), entry.clone()).await?;
+        let profile = self.load_as(name.clone(), entry.clone(), &BTreeMap::new()).await?;
         Ok(self.capabilities(&profile).await?.features)
     }
 
@@ -791,11 +931,16 @@ impl Host {
             Ok(found) => found,
             Err(error) => return Ok(ProfileView::broken(name, error)),
         };
-        Ok(match self.settle(name, &entry) {
+        Ok(match self.settle(name, &entry, &BTreeMap::new()) {
             Ok(settled) => ProfileView::new(name, &entry, &settled, &granted, &self.inner.config),
             Err(error) => ProfileView::broken(name, error),
         })
     }
+}
+
+/// Whether a run is fed from outside, so that no process drives it.
+fn is_outside(row: &RunRow) -> bool {
+    row.index.summary.get(OUTSIDE).is_some()
 }
 
 /// Redactors that are kept.

@@ -5,12 +5,16 @@
 //! - `admit`: what must hold before a run exists; `driver`: the one task that owns a run; `provision`: what it needs
 //! - `registry`, `profile`, `helper`: plugins, plugins under a name, compiling in a bounded process
 //! - `first_party`: the plugins that come with the program
+//! - `ingest`: runs that are fed from outside, by batches of JSON
 //! - `sink`, `reach`, `call`: where events go, what a call can reach, what every service knows of its call
 //! - `egress`: the one way out to the network; `blob`: bytes that the host holds; `placeholder`: stand-ins for secrets
 //! - `tools`, `process`, `approval`: what the host runs for an agent, granted programs, and their questions
-//! - `workspace`, `rights`, `secret`: the folder of a run, what its plugin may do, where secrets come from
+//! - [`agents`]: agents under an embedder's names, their events as `agent.*`; `slots`: task ids that are in use
+//! - `workspace`, `rights`: the folder of a run, what its plugin may do
 //! - `owner`: which process drives a run; `paths`, `config`: where state is, what the operator wrote
+//! - [`identity`], [`context`]: who runs where, and all that follows from it; [`secret`]: where secrets come from
 //! - [`check`]: the files of a project, read and checked
+//! - `telemetry`: ended runs as traces to an OTLP collector, if one is named
 //! - `view`: what is shown of runs, plugins, profiles and grants
 //!
 //! # What it never does
@@ -20,11 +24,13 @@
 #![forbid(unsafe_code)]
 
 mod admit;
+pub mod agents;
 mod approval;
 mod blob;
 mod call;
 pub mod check;
 pub mod config;
+pub mod context;
 mod driver;
 mod egress;
 #[cfg(test)]
@@ -32,6 +38,8 @@ mod fakes;
 mod first_party;
 mod helper;
 mod host;
+pub mod identity;
+mod ingest;
 mod owner;
 pub mod paths;
 mod placeholder;
@@ -43,6 +51,8 @@ mod registry;
 mod rights;
 pub mod secret;
 mod sink;
+mod slots;
+mod telemetry;
 mod tools;
 pub mod view;
 mod workspace;
@@ -50,12 +60,14 @@ mod workspace;
 pub use admit::{Refusal, Run, RunRequest};
 pub use approval::{Asked, Asker, Reply};
 pub use config::{Config, Selection, Sources};
+pub use context::RuntimeContext;
 pub use first_party::FIRST_PARTY;
 pub use helper::main as helper_main;
 pub use host::{Builder, CancelReceipt, Host};
+pub use ingest::{Ingested, OutsideRun};
 pub use midplane_core as core;
 pub use midplane_engine::plugin::Availability;
-pub use midplane_store::{RunQuery, RunRow};
+pub use midplane_store::{Leases, Machines, RunQuery, RunRow};
 pub use paths::Paths;
 pub use registry::Embedded;
 pub use secret::keeper::Keeper;

@@ -78,17 +78,8 @@ impl Profile {
 
     /// Names of the secrets that may be applied under these grants.
     pub(crate) fn secrets(&self, grants: &Grants) -> Vec<String> {
-        let mut names = Vec::new();
-        for requested in self.permissions.iter() {
-            match &requested.permission {
-                Permission::Http { credential: Some(credential), .. } => names.push(credential.secret.clone()),
-                Permission::Command { secret_env, .. } => names.extend(secret_env.iter().cloned()),
-                _ => {}
-            }
-        }
+        let mut names = secret_names(&self.permissions);
         names.retain(|name| grants.contains(&Grant::Secret(name.clone())));
-        names.sort();
-        names.dedup();
         names
     }
 
@@ -103,4 +94,19 @@ impl Profile {
             })
             .collect()
     }
+}
+
+/// The secrets that permissions name, each once.
+pub(crate) fn secret_names(permissions: &Permissions) -> Vec<String> {
+    let mut names = Vec::new();
+    for requested in permissions.iter() {
+        match &requested.permission {
+            Permission::Http { credential: Some(credential), .. } => names.push(credential.secret.clone()),
+            Permission::Command { secret_env, .. } => names.extend(secret_env.iter().cloned()),
+            _ => {}
+        }
+    }
+    names.sort();
+    names.dedup();
+    names
 }

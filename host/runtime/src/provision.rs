@@ -164,13 +164,12 @@ pub(crate) fn check_output(schema: Option<&Value>, claim: &mut Claim) -> Result<
     if claim.finish_reason != "done" {
         return Ok(());
     }
-    if claim.parsed_output.is_none() {
-        let parsed = serde_json::from_str(claim.output.trim()).map_err(|error| {
-            Error::invalid("unparseable", format!("the answer is not the JSON that the task asks for: {error}"))
-        })?;
-        claim.parsed_output = Some(parsed);
-    }
-    claim.parsed_output.as_ref().map_or(Ok(()), |value| midplane_core::schema::conforms(schema, value))
+    let native = claim.parsed_output.take();
+    // Without a value of the vendor's the whole text is the answer; what is none is not told as one.
+    let given = Some(native.is_some());
+    let answer = midplane_core::agent::output::resolve(schema, claim.output.trim(), native.as_ref(), given)?;
+    claim.parsed_output = Some(answer);
+    Ok(())
 }
 
 fn read_bounded(dir: &Dir, name: &str, bytes_max: u64) -> Result<Vec<u8>> {

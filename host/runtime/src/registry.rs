@@ -210,6 +210,11 @@ impl Registry {
         Ok(())
     }
 
+    /// How many plugins are loaded.
+    pub(crate) fn count_loaded(&self) -> usize {
+        self.loaded().len()
+    }
+
     async fn compile(&self, entry: &Entry, compiled: &Path) -> Result<()> {
         helper::private_folder(&self.cache)?;
         let kind = entry.manifest.kind;

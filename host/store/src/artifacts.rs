@@ -66,8 +66,7 @@ enum Files {
 }
 
 impl Artifacts {
-    pub(crate) fn in_folder(db: Arc<Db>, dir: &Path) -> Result<Self> {
-        let folder = dir.join("artifacts");
+    pub(crate) fn in_folder(db: Arc<Db>, folder: PathBuf) -> Result<Self> {
         let tmp = folder.join("tmp");
         make_folder(&tmp)?;
         Ok(Self { db, files: Files::Folder(Arc::new(folder)) })

@@ -73,8 +73,13 @@ impl Store {
     /// Errors: `invalid` `store-damaged` or `store-path`; `unsupported` `store-newer`; `denied` `store-permission`;
     /// `limit` `disk`; `unavailable` `store-busy` or `store-io`. A store that is refused is left as it was.
     pub fn open(dir: &Path) -> Result<Self> {
+        Self::open_with(dir, &dir.join("artifacts"))
+    }
+
+    /// The same with artifacts in a folder of their own. Which folder that is, is not remembered: whoever opens the store says it.
+    pub fn open_with(dir: &Path, artifacts: &Path) -> Result<Self> {
         let db = Arc::new(sqlite::Db::open(dir)?);
-        let artifacts = Artifacts::in_folder(Arc::clone(&db), dir)?;
+        let artifacts = Artifacts::in_folder(Arc::clone(&db), artifacts.to_owned())?;
         Ok(Self::of(Arc::new(sqlite::SqliteLog::new(Arc::clone(&db))), artifacts, db))
     }
 

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! # Layout
-//! - `calls`, `events`, `runs`, `command`, `memory`: the measures, by what they go through
+//! - `calls`, `batch`, `events`, `runs`, `command`, `memory`: the measures, by what they go through
+//! - `batch.js` beside this folder: the baseline of batches
 //! - `bare`: the same component in bare wasmtime; `child`: a child process that speaks JSON lines
 //! - `reach`: the measured guest (`tests/guests/bench`), hosts, ports that lead nowhere
 //! - `table`: rows, percentiles, bars
@@ -22,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 mod bare;
+mod batch;
 mod calls;
 mod child;
 mod command;
@@ -52,7 +54,7 @@ impl Effort {
 }
 
 /// The groups of measures, in the order of the table.
-const GROUPS: [&str; 8] = ["start", "import", "redact", "events", "runs", "cancel", "command", "memory"];
+const GROUPS: [&str; 9] = ["start", "import", "redact", "batch", "events", "runs", "cancel", "command", "memory"];
 
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -89,6 +91,7 @@ async fn rows_of(group: &str, effort: Effort) -> Result<Vec<Row>> {
         "start" => calls::start(effort).await,
         "import" => calls::import(effort).await,
         "redact" => calls::redact(effort).await,
+        "batch" => batch::rows(effort).await,
         "events" => events::rows(effort).await,
         "runs" => runs::rate(effort).await,
         "cancel" => runs::cancel(effort).await,

@@ -1,10 +1,15 @@
 //! `midplane runs`: what ran and runs, in this process or another.
+//!
+//! `runs/feed.rs` has the commands for runs that are fed from outside.
+
+mod feed;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Subcommand;
+use midplane::core::agent::project::Projection;
 use midplane::core::event::Record;
 use midplane::core::{Error, ProfileName, RunId};
 use midplane::view::{OutputFile, RunView};
@@ -20,7 +25,7 @@ use crate::render::table::{Table, fields};
 use crate::render::{Renderer, describe, tally, units};
 use crate::values::{self, Inputs, Source};
 
-/// List, follow, cancel and remove runs
+/// List, follow, feed, cancel and remove runs
 #[derive(Debug, Subcommand)]
 pub(crate) enum RunsCommand {
     /// List runs, newest first
@@ -53,6 +58,9 @@ pub(crate) enum RunsCommand {
         /// One line for each record, with those that the host writes about itself
         #[arg(long)]
         all: bool,
+        /// In another form: `agent` prints the events as `agent.*`, one JSON object a line
+        #[arg(long = "as", value_name = "FORM", value_parser = ["agent"], conflicts_with = "all")]
+        form: Option<String>,
     },
     /// Ask a run to stop, whichever process drives it
     Cancel {
@@ -66,6 +74,23 @@ pub(crate) enum RunsCommand {
         /// The message; `@FILE` reads a file, `-` standard input
         #[arg(value_name = "TEXT|@FILE|-")]
         text: Source,
+    },
+    /// Make a run that is fed from outside, and print its id
+    Open {
+        #[command(flatten)]
+        open: feed::OpenArgs,
+    },
+    /// Append batches of events from standard input to such a run, one a line; one answer each
+    Ingest {
+        #[command(flatten)]
+        run: RunArg,
+    },
+    /// Say that the job that feeds such a run has ended
+    Close {
+        #[command(flatten)]
+        run: RunArg,
+        #[command(flatten)]
+        close: feed::CloseArgs,
     },
     /// List the files that a run made or changed, or get one of them
     Outputs {
@@ -113,16 +138,22 @@ pub(crate) async fn run(app: &App, command: RunsCommand) -> anyhow::Result<Exit>
             let view = host.get(&host.find(&run.run).await?).await?;
             app.answer(&view, || show(&view))?;
         }
-        RunsCommand::Events { run, follow, from, all } => {
+        RunsCommand::Events { run, follow, from, all, form } => {
             let run_id = host.find(&run.run).await?;
-            events(app, &host, &run_id, follow, from.max(1), all).await?;
+            let form = match (form.is_some(), all) {
+                (true, _) => Form::Agent,
+                (false, true) => Form::Rows,
+                (false, false) => Form::Plain,
+            };
+            events(app, &host, &run_id, follow, from.max(1), form).await?;
         }
         RunsCommand::Cancel { run } => {
             let run_id = host.find(&run.run).await?;
             let receipt = host.cancel(&run_id).await?;
             app.answer(&json!({ "run_id": run_id, "receipt": receipt }), || match receipt {
                 CancelReceipt::Requested => format!("run `{run_id}` was asked to stop\n"),
-                CancelReceipt::NotActive => format!("run `{run_id}` was ending or has ended\n"),
+                CancelReceipt::AlreadyRequested => format!("run `{run_id}` was asked before and is stopping\n"),
+                CancelReceipt::NotActive => format!("run `{run_id}` has ended\n"),
                 CancelReceipt::Closed => format!("run `{run_id}` had no process any more and is closed now\n"),
             })?;
         }
@@ -131,6 +162,15 @@ pub(crate) async fn run(app: &App, command: RunsCommand) -> anyhow::Result<Exit>
             let run_id = host.find(&run.run).await?;
             host.steer(&run_id, &text).await?;
             app.answer(&json!({ "run_id": run_id, "sent": true }), || format!("sent to run `{run_id}`\n"))?;
+        }
+        RunsCommand::Open { open } => feed::open(app, &host, open).await?,
+        RunsCommand::Ingest { run } => {
+            let run_id = host.find(&run.run).await?;
+            return feed::ingest(app, &host, &run_id).await;
+        }
+        RunsCommand::Close { run, close } => {
+            let run_id = host.find(&run.run).await?;
+            feed::close(app, &host, &run_id, close).await?;
         }
         RunsCommand::Outputs { run, path, to } => {
             let run_id = host.find(&run.run).await?;
@@ -166,19 +206,29 @@ pub(crate) async fn run(app: &App, command: RunsCommand) -> anyhow::Result<Exit>
     Ok(Exit::Done)
 }
 
-async fn events(app: &App, host: &Host, run_id: &RunId, follow: bool, from: u64, all: bool) -> anyhow::Result<()> {
+/// How events are printed.
+enum Form {
+    Plain,
+    Rows,
+    Agent,
+}
+
+async fn events(app: &App, host: &Host, run_id: &RunId, follow: bool, from: u64, form: Form) -> anyhow::Result<()> {
     // Without following, the end is what is there now.
     let last = if follow { u64::MAX } else { host.get(run_id).await?.events };
     if from > last {
         return Ok(());
     }
     let amount = if app.verbose { Amount::All } else { Amount::Usual };
-    let mut renderer: Box<dyn Renderer> = match (app.json, all) {
-        (true, _) => Box::new(Lines::new(io::stdout())),
-        (false, true) => Box::new(Rows { began_ms: None }),
-        (false, false) => Box::new(Plain::new(io::stdout(), amount)),
+    let mut renderer: Box<dyn Renderer> = match (&form, app.json) {
+        (Form::Agent, _) => Box::new(AgentLines { projection: Projection::new(host.limits()), from }),
+        (_, true) => Box::new(Lines::new(io::stdout())),
+        (Form::Rows, false) => Box::new(Rows { began_ms: None }),
+        (Form::Plain, false) => Box::new(Plain::new(io::stdout(), amount)),
     };
-    let mut pages = pages(host.subscribe(run_id, from).await?);
+    // The first record says whose events they are, so a projection reads from there.
+    let first = if matches!(form, Form::Agent) { 1 } else { from };
+    let mut pages = pages(host.subscribe(run_id, first).await?);
     while let Some(page) = pages.recv().await {
         for record in &page? {
             renderer.record(record)?;
@@ -201,6 +251,19 @@ impl Renderer for Rows {
         let line =
             format!("{:>6}  {:>8}  {}\n", record.seq, format!("+{}", units::duration(since)), describe::detail(record));
         io::stdout().write_all(line.as_bytes())
+    }
+}
+
+/// One line for each `agent.*` event.
+struct AgentLines {
+    projection: Projection,
+    from: u64,
+}
+
+impl Renderer for AgentLines {
+    fn record(&mut self, record: &Record) -> io::Result<()> {
+        let Some(event) = self.projection.take(record).filter(|_| record.seq >= self.from) else { return Ok(()) };
+        writeln!(io::stdout(), "{}", serde_json::to_string(&event)?)
     }
 }
 

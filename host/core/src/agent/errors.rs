@@ -1,5 +1,6 @@
 //! What agent-runtime-kit raises, by the kind and code of our errors.
 
+use crate::outcome::{FinishReason, Outcome};
 use crate::{Error, ErrorKind};
 
 /// One row: our kind, our code (empty for any), their type.
@@ -12,8 +13,9 @@ pub const TABLE: &[Row] = &[
     (ErrorKind::Invalid, "output-schema-reference", "OutputSchemaError"),
     (ErrorKind::Invalid, "output-type", "OutputTypeError"),
     (ErrorKind::Cancelled, "deadline", "AgentTaskTimeoutError"),
-    (ErrorKind::NotFound, "profile", "RuntimeNotRegisteredError"),
-    (ErrorKind::Conflict, "profile-exists", "ValueError"),
+    (ErrorKind::NotFound, "agent-unknown", "RuntimeNotRegisteredError"),
+    (ErrorKind::NotFound, "profile-unknown", "RuntimeNotRegisteredError"),
+    (ErrorKind::Conflict, "agent-exists", "ValueError"),
     (ErrorKind::Conflict, "task-active", "AgentRuntimeError"),
     (ErrorKind::Unavailable, "", "AgentRuntimeUnavailableError"),
     (ErrorKind::Invalid, "option-type", "TypeError"),
@@ -26,6 +28,17 @@ pub const TABLE: &[Row] = &[
 pub fn original(error: &Error) -> Option<&'static str> {
     let fits = |(kind, code, _): &&Row| *kind == error.kind && (code.is_empty() || *code == error.code);
     TABLE.iter().find(fits).map(|(.., name)| *name)
+}
+
+/// What the original raises in place of a result for a run that ended so: nothing where it gives a result.
+#[must_use]
+pub fn raised(outcome: &Outcome) -> Option<&'static str> {
+    match outcome.finish_reason {
+        FinishReason::TimedOut => Some("AgentTaskTimeoutError"),
+        // Its language's own word for a cancel.
+        FinishReason::Interrupted => Some("CancelledError"),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

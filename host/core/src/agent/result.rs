@@ -3,10 +3,10 @@
 //! A result is a [`Claim`]: what an adapter says of its run. Its `error` is a text there and an [`Error`] here.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::fields::{Fields, Problems, what};
-use crate::outcome::{Artifact, Claim, ToolAudit, Usage};
+use crate::outcome::{Artifact, Claim, Outcome, ToolAudit, Usage};
 use crate::problem::Problem;
 use crate::{Error, ErrorKind};
 
@@ -78,6 +78,42 @@ pub fn result(value: &Value, origin: &str) -> Result<Claim, Vec<Problem>> {
             metadata: Value::Object(fields.object("metadata", problems)),
         })
     })
+}
+
+/// An outcome in the original's shape, what it derives included.
+#[must_use]
+pub fn to_json(outcome: &Outcome) -> Value {
+    let call = |audit: &ToolAudit| {
+        json!({
+            "tool_name": audit.name, "arguments": audit.arguments, "result_preview": audit.result_preview,
+            "status": audit.status, "duration_ms": audit.duration_ms.unwrap_or(0),
+        })
+    };
+    let made = |artifact: &Artifact| json!({ "uri": artifact.uri, "kind": artifact.kind, "metadata": object(&artifact.metadata) });
+    let usage = &outcome.usage;
+    json!({
+        "output": outcome.output,
+        "finish_reason": outcome.finish_reason,
+        "error": outcome.error.as_ref().map(|error| error.message.as_str()),
+        "is_success": outcome.is_done() && outcome.error.is_none(),
+        "parsed_output": outcome.parsed_output,
+        "parsed_output_available": outcome.parsed_output.is_some(),
+        "usage": {
+            "input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens,
+            "cache_read_tokens": usage.cache_read_tokens, "cache_creation_tokens": usage.cache_creation_tokens,
+            "total_tokens": usage.total_tokens, "cost_usd": usage.cost_usd,
+        },
+        "tool_calls": outcome.tool_calls.iter().map(call).collect::<Vec<_>>(),
+        "artifacts": outcome.artifacts.iter().map(made).collect::<Vec<_>>(),
+        "session_id": outcome.session_id,
+        "rounds": outcome.rounds,
+        "metadata": object(&outcome.metadata),
+    })
+}
+
+/// Metadata that is not set is an empty object there.
+fn object(value: &Value) -> Value {
+    if value.is_object() { value.clone() } else { json!({}) }
 }
 
 /// Reads what a run used (code `result-field`).
@@ -230,7 +266,6 @@ fn read_artifact(value: &Value, above: &str, problems: &mut Problems<'_>) -> Opt
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn told<T>(read: Result<T, Vec<Problem>>) -> String {
         match read {

@@ -8,11 +8,12 @@
 
 use serde_json::{Value, json};
 
-use super::fields::{Fields, Problems, what};
+pub(super) use super::fields::what;
+use super::fields::{Fields, Problems};
 use crate::problem::Problem;
 use crate::task::{FilesystemAccess, McpServer, PermissionProfile, Task, Workspace, WorkspaceAccess};
 
-const FIELDS: &[&str] = &[
+pub(super) const FIELDS: &[&str] = &[
     "goal",
     "task_id",
     "system",

@@ -356,6 +356,9 @@ codes! {
     Internal "driver-lost":
         "The task that drove the run is gone. This is a defect of the host."
         => "Report it with the run's log.";
+    Internal "created":
+        "The first record of a run could not be made. This is a defect of the host."
+        => "Report it with the task.";
     Internal "terminal":
         "The last record of a run cannot be read."
         => "Use the version of the program that wrote it; otherwise report it.";

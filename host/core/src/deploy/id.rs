@@ -3,7 +3,7 @@
 //! # Layout
 //! - [`DeploymentId`]: `dep_` and 12 lower-case hex digits, nothing else
 //! - [`Content`]: what a deployment is made of, and the id that follows from it alone
-//! - [`IdempotencyKey`]: 32 hex digits that stand for one request, for [`IDEMPOTENCY_WINDOW_MS`](super::limits::IDEMPOTENCY_WINDOW_MS)
+//! - [`IdempotencyKey`]: 32 hex digits that stand for one request, for [`IDEMPOTENCY_WINDOW_MS`]
 //!
 //! The forms are runtm-shared's (`ids.py`). Its check took whatever Python's `int(text, 16)` takes (signs, underscores, white
 //! space, digits of any script), and such ids became parts of storage keys; here a text has the form or it is refused.

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::session::SessionState;
+use crate::project::manifest::PolicyMode;
 
 /// Which of a deployment's logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -201,16 +202,6 @@ impl SessionRecord {
             constraints: SessionConstraints::default(),
         }
     }
-}
-
-/// How much a deployment may, by the `policy` of its manifest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PolicyMode {
-    /// Walled in.
-    Sandbox,
-    /// As the operator's own.
-    Prod,
 }
 
 impl PolicyMode {

@@ -57,7 +57,7 @@ impl MachineTier {
         }
     }
 
-    /// Takes the word exactly as a manifest has it (`invalid`, code `tier-unknown`).
+    /// Takes the word exactly as a manifest has it (`invalid`, code `unknown-tier`).
     pub fn parse(word: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|tier| tier.as_str() == word).ok_or_else(|| unknown(word))
     }
@@ -193,7 +193,7 @@ impl fmt::Debug for MachineConfig {
 
 fn unknown(word: &str) -> Error {
     let all = MachineTier::ALL.map(MachineTier::as_str);
-    let error = Error::invalid("tier-unknown", format!("there is no machine tier `{}`", shown(word, 40)));
+    let error = Error::invalid("unknown-tier", format!("there is no machine tier `{}`", shown(word, 40)));
     error.hint(match near(&word.to_lowercase(), all).first() {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("there are: {}", all.join(", ")),

@@ -8,6 +8,8 @@ use std::path::{Component, Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::layers::{Node, Refused, Value as Held};
+use crate::problem::Problem;
 use crate::text::shown;
 use crate::vault::Vault;
 use crate::{Error, Result};
@@ -55,15 +57,19 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads the sections of a merged configuration. `home` is what `~` stands for.
+    /// Reads the sections of a configuration whose references are followed. `home` is what `~` stands for.
     ///
     /// # Errors
     /// `not-found` code `context-missing`, `invalid` codes `context-shape` and `context-home`, and the codes of
-    /// [`Vault::parse`].
-    pub fn read(config: &Value, sections: &Sections, home: Option<&str>) -> Result<Self> {
+    /// [`Vault::parse`]; each with the file, the place and the layer of the value.
+    pub fn read(config: &Node, sections: &Sections, home: Option<&str>) -> Result<Self> {
         let secrets = section(config, sections.secrets)?;
-        let vault = Vault::parse(&Value::Object(secrets.clone()), sections.secrets)?;
-        let databases = section(config, sections.databases)?.clone();
+        let vault = Vault::parse(&secrets.to_json(), sections.secrets)
+            .map_err(|problems| Error::from(located(problems, secrets, sections.secrets)))?;
+        let databases = match section(config, sections.databases)?.to_json() {
+            Value::Object(databases) => databases,
+            _ => Map::new(),
+        };
         let folders = section(config, sections.paths)?;
         let folder = |key: &str| path(folders, sections.paths, key, home);
         let paths = RuntimePaths {
@@ -74,29 +80,75 @@ impl Settings {
         };
         Ok(Self { vault, databases, paths })
     }
-}
 
-fn section<'a>(config: &'a Value, name: &str) -> Result<&'a Map<String, Value>> {
-    match config.get(name) {
-        None | Some(Value::Null) => {
-            Err(Error::not_found("context-missing", format!("the configuration has no section `{name}`"))
-                .hint(format!("add `{name}:` to one of its layers")))
+    /// What of the secrets would fail at first use; see [`Vault::check`]. Each problem has its file, place and layer.
+    #[must_use]
+    pub fn check(&self, config: &Node, sections: &Sections) -> Vec<Problem> {
+        let problems = self.vault.check(sections.secrets);
+        match config.child(sections.secrets) {
+            Some(secrets) => located(problems, secrets, sections.secrets),
+            None => problems,
         }
-        Some(Value::Object(section)) => Ok(section),
-        Some(_) => Err(Error::invalid("context-shape", format!("`{name}` must be a mapping"))),
     }
 }
 
-fn path(section: &Map<String, Value>, of: &str, key: &str, home: Option<&str>) -> Result<PathBuf> {
-    let text = match section.get(key) {
-        None => {
-            return Err(Error::not_found("context-missing", format!("the configuration has no `{of}.{key}`"))
-                .hint("a context needs `data_root`, `artifact_root`, `export_root` and `log_root`"));
+/// Problems of a section with the place of the value that each is about, or of the nearest one around it.
+fn located(problems: Vec<Problem>, section: &Node, name: &str) -> Vec<Problem> {
+    let locate = |problem: Problem| {
+        let mut node = section;
+        // Names with dots in them are refused as names; whatever holds them is near enough.
+        for key in problem.field.split('.') {
+            let Some(child) = node.child(key) else { break };
+            node = child;
         }
-        Some(Value::String(text)) => text,
-        Some(_) => return Err(Error::invalid("context-shape", format!("`{of}.{key}` must be a text"))),
+        let dot = if problem.field.is_empty() { "" } else { "." };
+        Problem {
+            file: node.origin.file.to_string(),
+            at: node.origin.at,
+            field: format!("{name}{dot}{}", problem.field),
+            message: format!("{} (layer {})", problem.message, node.origin.layer),
+            ..problem
+        }
     };
-    expand(text, home).map_err(|error| Error { message: format!("`{of}.{key}`: {}", error.message), ..error })
+    problems.into_iter().map(locate).collect()
+}
+
+fn section<'a>(config: &'a Node, name: &str) -> Result<&'a Node> {
+    match config.child(name) {
+        None => Err(missing_section(name)),
+        Some(node) => match &node.value {
+            Held::Null => Err(missing_section(name)),
+            Held::Map(_) => Ok(node),
+            other => Err(Refused::at(
+                &node.origin,
+                name,
+                "context-shape",
+                format!("it must be a mapping, not {}", other.kind()),
+            )
+            .into()),
+        },
+    }
+}
+
+fn missing_section(name: &str) -> Error {
+    Error::not_found("context-missing", format!("the configuration has no section `{name}`"))
+        .hint(format!("add `{name}:` to one of its layers"))
+}
+
+fn path(section: &Node, of: &str, key: &str, home: Option<&str>) -> Result<PathBuf> {
+    let field = format!("{of}.{key}");
+    let Some(node) = section.child(key) else {
+        return Err(Error::not_found("context-missing", format!("the configuration has no `{field}`"))
+            .hint("a context needs `data_root`, `artifact_root`, `export_root` and `log_root`"));
+    };
+    let refused = |code, message: String| Refused::at(&node.origin, &field, code, message);
+    match &node.value {
+        Held::Text(text) => expand(text, home).map_err(|error| {
+            let refused = refused("context-home", error.message);
+            error.hint.map_or_else(|| refused.clone(), |hint| refused.clone().hint(hint)).into()
+        }),
+        other => Err(refused("context-shape", format!("it must be a text, not {}", other.kind())).into()),
+    }
 }
 
 /// A path with `~` in place, in the plain form of the original: no `.` parts, no empty parts, `.` for nothing at all.
@@ -134,6 +186,7 @@ fn plain(text: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layers::{Layer, Source, Variables, merge};
     use serde_json::json;
 
     #[test]
@@ -172,24 +225,45 @@ mod tests {
             "databases": {"main": {"host": "h"}},
             "paths": {"data_root": "~/d", "artifact_root": "/a", "export_root": "/e", "log_root": "/l", "tmp": 1},
         });
-        let read = |config: &Value| Settings::read(config, &Sections::OWN, Some("/h"));
-        let settings = read(&all).expect("whole");
+        let read = |text: &str| {
+            let source = Source::parse(Layer::Role, "role.yaml", text)?;
+            Settings::read(&merge([source], &none())?.resolve(&none())?, &Sections::OWN, Some("/h"))
+        };
+        let settings = read(&all.to_string()).expect("whole");
         assert_eq!(settings.paths.data_root, Path::new("/h/d"));
         assert_eq!(settings.databases["main"]["host"], "h");
         let mut seen = Vec::new();
         for (pointer, value) in [
             ("/paths/log_root", json!(1)),
+            ("/paths/log_root", json!("~other")),
             ("/paths", json!([])),
+            ("/paths", json!({})),
             ("/databases", json!(null)),
             ("/databases", json!("x")),
             ("/vault/refs", json!([])),
+            ("/vault/refs", json!({"k": {"store": "a", "path": " "}})),
             ("/vault", json!(null)),
         ] {
             let mut config = all.clone();
             *config.pointer_mut(pointer).expect(pointer) = value;
-            let error = read(&config).expect_err(pointer);
-            seen.push(format!("{}: {error}", error.code));
+            let error = read(&config.to_string()).expect_err(pointer);
+            seen.push(format!("{} {}: {error}", error.kind, error.code));
         }
         insta::assert_snapshot!(seen.join("\n"));
+    }
+
+    #[test]
+    fn what_would_fail_later_says_where() {
+        let text = "vault:\n  stores: {}\n  refs:\n    k: {store: a, path: p, policy: q}\n  policies: {}\n  x: 1\n\
+                    databases: {}\npaths: {data_root: d, artifact_root: a, export_root: e, log_root: l}\n";
+        let source = Source::parse(Layer::Default, "config.yaml", text).expect("source");
+        let config = merge([source], &none()).and_then(|merged| merged.resolve(&none())).expect("config");
+        let settings = Settings::read(&config, &Sections::OWN, None).expect("settings");
+        let problems = settings.check(&config, &Sections::OWN);
+        insta::assert_snapshot!(problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n"));
+    }
+
+    fn none() -> Variables {
+        Variables::default()
     }
 }

@@ -42,28 +42,18 @@ pub(super) fn check(folder: &Folder<'_>, manifest: &Manifest<'_>) -> Result<Stat
             }
         }
         let peers = ranges(workspace, PEERS).collect();
-        recorded.insert(own.name.as_str().to_owned(), Recorded { entries, peers: Some(peers) });
+        recorded.insert(own.name.as_str().to_owned(), Recorded { entries, peers: Some(peers), ..Recorded::default() });
     }
     let overrides = object("overrides").map(|overrides| &overrides.properties[..]).unwrap_or_default();
     let manifest = manifest.with_overrides(overrides.iter().map(|own| own.name.as_str()));
-    judge(folder, &manifest, &document, &recorded, &manifest.workspaces)
+    judge(folder, &manifest, &document.file, &recorded, &manifest.workspaces)
 }
 
 pub(super) fn check_binary(folder: &Folder<'_>, manifest: &Manifest<'_>) -> Result<State, Problem> {
     let bytes = folder.bytes("bun.lockb", Role::Lock)?;
     let file = folder.path("bun.lockb");
-    let entries = bun_binary::read(&bytes, &file)?;
-    if let Some(pattern) = manifest.workspaces.first() {
-        let reason = format!("what the binary format records of workspace members (`{pattern}`) is not compared");
-        return Ok(State::Unknown(reason));
-    }
-    let peers = manifest.peers.keys();
-    let mut recorded = Recorded { entries, peers: None };
-    // Bun records peers beside the rest; they are compared where both sides have them.
-    for name in peers.filter(|name| !manifest.wanted.contains_key(*name)) {
-        recorded.entries.remove(name);
-    }
-    Ok(super::state(manifest.compare(&recorded, &file)))
+    let recorded = bun_binary::read(&bytes, &file)?;
+    judge(folder, manifest, &file, &recorded, &manifest.workspaces)
 }
 
 /// The ranges of a section.

@@ -6,13 +6,17 @@ use jsonc_parser::ast::{Object, Value};
 use nodejs_semver::{Range, Version};
 
 use super::read::{Document, Folder, Role};
-use super::{Difference, Manager, State, state};
+use super::{Difference, Manager, State, is_full, state};
 use crate::problem::Problem;
+use crate::text::shown;
 
 /// The sections that are installed, the weakest first: a name in two of them belongs to the last.
 pub(super) const SECTIONS: [&str; 3] = ["devDependencies", "dependencies", "optionalDependencies"];
 
 pub(super) const PEERS: &str = "peerDependencies";
+
+/// Members of a workspace that are looked at; each is a file to read.
+const MEMBERS_MAX: usize = 2_000;
 
 /// One dependency as a project asks for it.
 #[derive(Clone)]
@@ -28,6 +32,8 @@ pub(super) struct Manifest<'d> {
     document: &'d Document,
     pub(super) wanted: BTreeMap<String, Want>,
     pub(super) peers: BTreeMap<String, Want>,
+    /// Peers that nobody has to install.
+    optional_peers: BTreeSet<String>,
     /// The patterns of `workspaces`.
     pub(super) workspaces: Vec<String>,
     /// Packages whose version is decided by `overrides`, `resolutions` or pnpm's overrides.
@@ -52,6 +58,8 @@ pub(super) struct Recorded {
     pub(super) entries: BTreeMap<String, Entry>,
     /// Recorded peers; none where the lock file does not record those of a project.
     pub(super) peers: Option<BTreeMap<String, String>>,
+    /// Whether the manager installed the peers and recorded them among the dependencies.
+    pub(super) has_peers_installed: bool,
 }
 
 impl<'d> Manifest<'d> {
@@ -62,6 +70,12 @@ impl<'d> Manifest<'d> {
             wanted.append(&mut dependencies(document, &tree, section)?);
         }
         let peers = dependencies(document, &tree, PEERS)?;
+        let optional_peers = last(&tree, "peerDependenciesMeta").and_then(Value::as_object);
+        let optional_peers = optional_peers.into_iter().flat_map(|meta| &meta.properties);
+        let is_optional = |meta: &Object<'_>| {
+            last(meta, "optional").and_then(Value::as_boolean_lit).is_some_and(|optional| optional.value)
+        };
+        let optional_peers = optional_peers.filter(|own| own.value.as_object().is_some_and(is_optional));
         let workspaces = match last(&tree, "workspaces") {
             Some(Value::Object(object)) => last(object, "packages").map(texts),
             list => list.map(texts),
@@ -76,6 +90,7 @@ impl<'d> Manifest<'d> {
             document,
             wanted,
             peers,
+            optional_peers: optional_peers.map(|own| own.name.as_str().to_owned()).collect(),
             workspaces: workspaces.unwrap_or_default(),
             overridden: overridden.collect(),
             package_manager: package_manager.map(|text| text.value.to_string()),
@@ -115,12 +130,15 @@ impl<'d> Manifest<'d> {
     pub(super) fn compare(&self, recorded: &Recorded, lock_file: &str) -> Vec<Difference> {
         let mut differences = Vec::new();
         for (name, want) in &self.wanted {
+            if is_full(&differences) {
+                break;
+            }
             let Some(entry) = recorded.entries.get(name) else {
                 differences.push(self.differs(name, want, None));
                 continue;
             };
             let is_overridden = self.overridden.contains(name);
-            let range = entry.range.as_ref().filter(|range| !is_overridden && **range != want.range);
+            let range = entry.range.as_ref().filter(|range| !is_overridden && plain(range) != plain(&want.range));
             if let Some(range) = range {
                 differences.push(self.differs(name, want, Some(range.clone())));
             } else if let Some(section) = entry.section.filter(|section| *section != want.section) {
@@ -143,19 +161,30 @@ impl<'d> Manifest<'d> {
         };
         for (name, entry) in &recorded.entries {
             // Peers are installed by some managers, which then record them among the dependencies.
-            if !self.wanted.contains_key(name) && !self.peers.contains_key(name) {
+            if !is_full(&differences) && !self.wanted.contains_key(name) && !self.peers.contains_key(name) {
                 let locked = entry.range.as_ref().or(entry.version.as_ref());
                 differences.push(extra(name, entry.section.unwrap_or("dependencies"), locked));
+            }
+        }
+        if recorded.has_peers_installed {
+            let is_installed = |name: &String| !self.wanted.contains_key(name) && !self.optional_peers.contains(name);
+            for (name, want) in self.peers.iter().filter(|(name, _)| is_installed(name)) {
+                let range = recorded.entries.get(name).and_then(|entry| entry.range.as_ref());
+                if !is_full(&differences) && range != Some(&want.range) && !self.overridden.contains(name) {
+                    differences.push(self.differs(name, want, range.cloned()));
+                }
             }
         }
         if let Some(peers) = &recorded.peers {
             for (name, want) in &self.peers {
                 match peers.get(name) {
                     Some(range) if *range == want.range => {}
+                    _ if is_full(&differences) => break,
                     range => differences.push(self.differs(name, want, range.cloned())),
                 }
             }
-            let gone = peers.iter().filter(|(name, _)| !self.peers.contains_key(*name));
+            // What only `peerDependenciesMeta` names is recorded as any version.
+            let gone = peers.iter().filter(|(name, range)| !self.peers.contains_key(*name) && *range != "*");
             differences.extend(gone.map(|(name, range)| extra(name, PEERS, Some(range))));
         }
         // Stable, so that names stay in order within a section.
@@ -175,30 +204,38 @@ impl<'d> Manifest<'d> {
 pub(super) fn judge(
     folder: &Folder<'_>,
     root: &Manifest<'_>,
-    lock: &Document,
+    lock_file: &str,
     recorded: &BTreeMap<String, Recorded>,
     patterns: &[String],
 ) -> Result<State, Problem> {
-    let own = recorded.get("").ok_or_else(|| lock.whole("it says nothing about the project itself"))?;
-    let mut differences = root.compare(own, &lock.file);
+    let own = recorded.get("").ok_or_else(|| {
+        Problem::new(lock_file, "lock-unreadable", "it says nothing about the project itself")
+            .hint("restore the file from version control, or delete it and write it anew")
+    })?;
+    let mut differences = root.compare(own, lock_file);
+    let mut unseen = None;
+    let mut members_left = MEMBERS_MAX;
     for (path, recorded) in recorded.iter().filter(|(path, _)| !path.is_empty()) {
-        let name = format!("{path}/package.json");
         // A lock file decides nothing about paths: what it names outside of the project is not followed.
-        if path.starts_with('/') || path.split('/').any(|part| matches!(part, ".." | "")) {
+        let is_inside = !path.contains(['\\', '\0']) && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+        if !is_inside || members_left == 0 {
+            unseen = Some(path);
             continue;
         }
+        members_left -= 1;
+        let name = format!("{path}/package.json");
         if folder.has(&name) {
             let document = folder.document(&name, Role::Source)?;
             let member = Manifest::read(&document)?;
             let member = Manifest { overridden: &member.overridden | &root.overridden, ..member };
-            differences.extend(member.compare(recorded, &lock.file));
+            differences.extend(member.compare(recorded, lock_file));
         } else {
             differences.push(Difference {
                 package: String::new(),
                 section: format!("member `{path}` of the workspace"),
                 wanted: None,
                 locked: Some(path.clone()),
-                file: lock.file.clone(),
+                file: lock_file.to_owned(),
                 at: None,
             });
         }
@@ -218,12 +255,23 @@ pub(super) fn judge(
         }
     }
     if differences.is_empty()
+        && let Some(path) = unseen
+    {
+        return Ok(State::Unknown(format!("the member `{}` of the workspace is not looked at", shown(path, 200))));
+    }
+    if differences.is_empty()
         && let Some(pattern) = patterns.iter().find(is_glob)
     {
+        let pattern = shown(pattern, 200);
         let reason = format!("the workspace pattern `{pattern}` may name folders that the lock file does not know");
         return Ok(State::Unknown(reason));
     }
     Ok(state(differences))
+}
+
+/// A range without the `npm:` that yarn writes before all that come from a registry.
+fn plain(range: &str) -> &str {
+    range.strip_prefix("npm:").unwrap_or(range)
 }
 
 /// Whether a version answers a range; none where either is no plain semantic version (a tag, a URL, a path).

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::node::{Entry, Manifest, Recorded, SECTIONS, judge};
 use super::read::{Document, Folder, Role};
-use super::{Difference, State, state};
+use super::{Difference, State, is_full, state};
 use crate::problem::Problem;
 
 #[derive(Deserialize)]
@@ -69,7 +69,7 @@ pub(super) fn check(folder: &Folder<'_>, manifest: &Manifest<'_>, name: &str) ->
         (Some("1"), _) => Ok(state(of_tree(manifest, &document, &lock.dependencies))),
         (Some("2" | "3"), Some(packages)) => {
             let recorded = of_packages(packages);
-            judge(folder, manifest, &document, &recorded, &manifest.workspaces)
+            judge(folder, manifest, &document.file, &recorded, &manifest.workspaces)
         }
         (Some("2" | "3"), None) => Err(document.whole("it has no `packages`")),
         (Some(found), _) => Err(document.version(found, "1, 2 and 3")),
@@ -97,7 +97,10 @@ fn of_packages(packages: BTreeMap<String, Package>) -> BTreeMap<String, Recorded
                 entries.insert(name.clone(), Entry { section: Some(section), range: Some(range.clone()), version });
             }
         }
-        recorded.insert(path.clone(), Recorded { entries, peers: Some(package.peer_dependencies.clone()) });
+        recorded.insert(
+            path.clone(),
+            Recorded { entries, peers: Some(package.peer_dependencies.clone()), ..Recorded::default() },
+        );
     }
     recorded
 }
@@ -111,7 +114,7 @@ fn of_tree(manifest: &Manifest<'_>, document: &Document, tree: &BTreeMap<String,
             entries.insert(name.clone(), Entry { version: node.version.clone(), ..Entry::default() });
         }
     }
-    let mut differences = manifest.compare(&Recorded { entries, peers: None }, &document.file);
+    let mut differences = manifest.compare(&Recorded { entries, peers: None, ..Recorded::default() }, &document.file);
 
     // By name alone: which copy of a package a name means does not matter to whether anyone needs it.
     let mut needs: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -130,7 +133,7 @@ fn of_tree(manifest: &Manifest<'_>, document: &Document, tree: &BTreeMap<String,
         }
     }
     // A tree that no package says it requires was written by a very old npm, which recorded no such edges.
-    if needs.is_empty() && tree.len() > manifest.wanted.len() + manifest.peers.len() {
+    if is_full(&differences) || needs.is_empty() && tree.len() > manifest.wanted.len() + manifest.peers.len() {
         return differences;
     }
     differences.extend(tree.iter().filter(|(name, _)| !needed.contains(name.as_str())).map(|(name, node)| {

@@ -21,6 +21,16 @@ struct Lock {
     root: Importer,
     #[serde(default)]
     overrides: BTreeMap<String, serde::de::IgnoredAny>,
+    #[serde(default)]
+    settings: Settings,
+}
+
+/// What pnpm was told when it wrote the lock file.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct Settings {
+    #[serde(default)]
+    auto_install_peers: bool,
 }
 
 /// `5.4` or `'6.0'`.
@@ -81,9 +91,9 @@ pub(super) fn check(folder: &Folder<'_>, manifest: &Manifest<'_>) -> Result<Stat
     let mut recorded: BTreeMap<String, Recorded> = lock
         .importers
         .into_iter()
-        .map(|(path, importer)| (if path == "." { String::new() } else { path }, of_importer(importer)))
+        .map(|(path, importer)| (if path == "." { String::new() } else { path }, of_importer(importer, &lock.settings)))
         .collect();
-    recorded.entry(String::new()).or_insert_with(|| of_importer(lock.root));
+    recorded.entry(String::new()).or_insert_with(|| of_importer(lock.root, &lock.settings));
 
     let mut patterns = Vec::new();
     let mut overridden: BTreeSet<String> = lock.overrides.into_keys().collect();
@@ -96,10 +106,10 @@ pub(super) fn check(folder: &Folder<'_>, manifest: &Manifest<'_>) -> Result<Stat
     }
     // pnpm rewrites the ranges of a project by its overrides before it records them.
     let manifest = manifest.with_overrides(overridden.iter().map(String::as_str));
-    judge(folder, &manifest, &document, &recorded, &patterns)
+    judge(folder, &manifest, &document.file, &recorded, &patterns)
 }
 
-fn of_importer(importer: Importer) -> Recorded {
+fn of_importer(importer: Importer, settings: &Settings) -> Recorded {
     let Importer { specifiers, dependencies, dev_dependencies, optional_dependencies } = importer;
     let mut entries = BTreeMap::new();
     for (section, of) in SECTIONS.into_iter().zip([dev_dependencies, dependencies, optional_dependencies]) {
@@ -117,7 +127,7 @@ fn of_importer(importer: Importer) -> Recorded {
     for (name, range) in specifiers.into_iter().flatten() {
         entries.entry(name).or_insert(Entry { range: Some(range), ..Entry::default() });
     }
-    Recorded { entries, peers: None }
+    Recorded { entries, peers: None, has_peers_installed: settings.auto_install_peers }
 }
 
 /// The version without the peers it was resolved with (`18.2.0(react@18.2.0)`, `18.2.0_react@18.2.0`); none for a link, a path

@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::python::{Project, normalised};
 use super::read::{Document, Folder, Role, Value, list, start, table, text};
-use super::{Difference, State, state};
+use super::{DIFFERENCES_MAX, Difference, State, is_full, state};
 use crate::problem::Problem;
 
 /// The keys of `tool.poetry` that always count, as null where they are absent.
@@ -52,6 +52,7 @@ pub(super) fn check(folder: &Folder<'_>) -> Result<State, Problem> {
 
     let mut differences = structural(&source, root, lock)?;
     let short = |hash: &str| hash.get(..12).unwrap_or(hash).to_owned();
+    differences.truncate(DIFFERENCES_MAX - 1);
     differences.push(Difference {
         package: String::new(),
         section: "metadata.content-hash".to_owned(),
@@ -203,6 +204,9 @@ fn structural(source: &Document, root: &DeTable<'_>, lock: &DeTable<'_>) -> Resu
     let mut differences = Vec::new();
     for own in standard {
         let requirement = &own.requirement;
+        if is_full(&differences) {
+            break;
+        }
         match locked.get(&requirement.name) {
             None if requirement.marker.is_none() => differences.push(own.differs(source, None)),
             Some(versions) if !versions.iter().any(|version| requirement.allows(version)) => {
@@ -227,7 +231,7 @@ fn structural(source: &Document, root: &DeTable<'_>, lock: &DeTable<'_>) -> Resu
                 DeValue::Table(table) => text(table, &["version"]),
                 _ => None,
             };
-            if name_text == "python" {
+            if name_text == "python" || is_full(&differences) {
                 continue;
             }
             let versions = locked.get(&name_text).map(Vec::as_slice).unwrap_or_default();
@@ -249,7 +253,7 @@ fn structural(source: &Document, root: &DeTable<'_>, lock: &DeTable<'_>) -> Resu
 
 /// Whether a version answers a constraint in poetry's words (`^1.2`, `~1.2`, `1.*`, `>=1,<2`, `^1 || ^2`); what cannot be read
 /// does not count as a difference.
-fn allows(constraint: &str, version: &str) -> bool {
+pub(super) fn allows(constraint: &str, version: &str) -> bool {
     let Ok(version) = Version::from_str(version) else { return true };
     let alternatives = constraint.split('|').filter(|part| !part.trim().is_empty());
     let mut alternatives = alternatives.map(|part| part.split(',').all(|bound| is_within(bound.trim(), &version)));

@@ -3,16 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
-use pep440_rs::{Version, VersionSpecifiers};
-use toml::de::{DeTable, DeValue};
+use pep440_rs::{Operator, Version, VersionSpecifier, VersionSpecifiers};
+use toml::de::DeTable;
 
 use super::Difference;
 use super::read::{Document, Value, at, list, start, table};
 use crate::problem::Problem;
 use crate::text::shown;
 
-/// Groups that include groups, at most this deep.
-const INCLUDE_DEPTH_MAX: usize = 16;
+/// Groups that are read for one group, with all that they include: without a bound they could multiply or never end.
+const GROUPS_MAX: usize = 1_000;
+
+/// Requirements of one list.
+pub(super) const REQUIREMENTS_MAX: usize = 10_000;
 
 /// One requirement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +67,7 @@ impl Project {
         if let Some(all) = table(root, &["dependency-groups"]) {
             for name in all.keys() {
                 let group = normalised(name.get_ref());
-                groups.insert(group.clone(), of_group(document, all, &group, 0)?);
+                groups.insert(group.clone(), of_group(document, all, &group)?);
             }
         }
         // uv's own spelling of the group `dev`, from before there were groups.
@@ -95,27 +98,28 @@ impl Wanted {
 }
 
 /// The requirements of a group and of the groups that it includes.
-fn of_group(document: &Document, all: &DeTable<'_>, group: &str, depth: usize) -> Result<Vec<Wanted>, Problem> {
-    let Some((name, value)) = all.iter().find(|(name, _)| normalised(name.get_ref()) == group) else {
-        return Err(document
-            .whole(format!("there is no dependency group `{}`", shown(group, 100)))
-            .field("dependency-groups"));
-    };
-    let field = format!("dependency-groups.{}", name.get_ref());
-    if depth > INCLUDE_DEPTH_MAX {
-        return Err(document.problem(start(value.span()), "groups include each other without end").field(field));
-    }
+fn of_group(document: &Document, all: &DeTable<'_>, group: &str) -> Result<Vec<Wanted>, Problem> {
     let mut wanted = Vec::new();
-    for element in value.get_ref().as_array().into_iter().flat_map(|own| own.iter()) {
-        if let DeValue::Table(include) = element.get_ref() {
-            if let Some(other) = include.get("include-group").and_then(|other| other.get_ref().as_str()) {
-                wanted.extend(of_group(document, all, &normalised(other), depth + 1)?);
-                if wanted.len() > 10_000 {
-                    return Err(document.problem(start(value.span()), "it includes too much").field(field));
-                }
-            }
-        } else {
-            wanted.extend(requirements(document, std::iter::once(element), &field)?);
+    let mut next = vec![group.to_owned()];
+    let mut left = GROUPS_MAX;
+    while let Some(group) = next.pop() {
+        let Some((name, value)) = all.iter().find(|(name, _)| normalised(name.get_ref()) == group) else {
+            let message = format!("there is no dependency group `{}`", shown(&group, 100));
+            return Err(document.whole(message).field("dependency-groups"));
+        };
+        let field = format!("dependency-groups.{}", name.get_ref());
+        let problem = |message| document.problem(start(value.span()), message).field(field.as_str());
+        left = left.checked_sub(1).ok_or_else(|| problem("groups include each other without end, or too many"))?;
+        let elements = || value.get_ref().as_array().into_iter().flat_map(|own| own.iter());
+        let is_include = |own: &&Value<'_>| own.get_ref().is_table();
+        wanted.extend(requirements(document, elements().filter(|own| !is_include(own)), &field)?);
+        if wanted.len() > REQUIREMENTS_MAX {
+            return Err(problem("it includes too much"));
+        }
+        let include = |own: &Value<'_>| Some(normalised(own.get_ref().get("include-group")?.get_ref().as_str()?));
+        next.extend(elements().filter(is_include).filter_map(include));
+        if next.len() > GROUPS_MAX {
+            return Err(problem("it includes too much"));
         }
     }
     Ok(wanted)
@@ -127,9 +131,13 @@ fn requirements<'t, 'd: 't>(
     section: &str,
 ) -> Result<Vec<Wanted>, Problem> {
     values
-        .map(|value| {
+        .enumerate()
+        .map(|(index, value)| {
             let offset = start(value.span());
             let problem = |message: String| document.problem(offset, message).field(section);
+            if index >= REQUIREMENTS_MAX {
+                return Err(problem(format!("there are more than {REQUIREMENTS_MAX} requirements")));
+            }
             let text = value.get_ref().as_str().ok_or_else(|| problem("a requirement must be a text".to_owned()))?;
             let requirement = Requirement::parse(text).map_err(problem)?;
             Ok(Wanted { requirement, section: section.to_owned(), offset })
@@ -194,9 +202,23 @@ pub(super) fn normalised(name: &str) -> String {
     out
 }
 
-/// The parts of specifiers, in one order and spelling.
+/// The parts of specifiers, in one order and spelling: `4.0` is `4`, but not where the number of parts has a meaning.
 pub(super) fn parts(specifiers: &VersionSpecifiers) -> BTreeSet<String> {
-    specifiers.iter().map(ToString::to_string).collect()
+    let part = |own: &VersionSpecifier| {
+        let text = own.to_string();
+        let is_counted =
+            own.operator().is_star() || matches!(own.operator(), Operator::TildeEqual | Operator::ExactEqual);
+        let is_release = text.chars().all(|c| c.is_ascii_digit() || !c.is_ascii_alphanumeric());
+        if is_counted || !is_release {
+            return text;
+        }
+        let mut text = text.as_str();
+        while let Some(shorter) = text.strip_suffix(".0") {
+            text = shorter;
+        }
+        text.to_owned()
+    };
+    specifiers.iter().map(part).collect()
 }
 
 /// Whether two `requires-python` allow the same versions. Tools rewrite them (`~=3.9` becomes `>=3.9, <4`), so that not the texts

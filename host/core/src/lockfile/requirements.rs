@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::python::{Project, Requirement, Wanted};
 use super::read::{Document, Folder, Role};
-use super::{Difference, Manager, State, state};
+use super::{Difference, Manager, State, is_full, state};
 use crate::problem::Problem;
 use crate::text::shown;
 
@@ -69,6 +69,9 @@ pub(super) fn check(folder: &Folder<'_>, name: &str) -> Result<State, Problem> {
     }
     let mut differences = Vec::new();
     for own in &wanted {
+        if is_full(&differences) {
+            break;
+        }
         match by_name.get(own.requirement.name.as_str()) {
             // A marker can leave a package out for the system that compiled.
             None if own.requirement.marker.is_some() => {}
@@ -85,7 +88,7 @@ pub(super) fn check(folder: &Folder<'_>, name: &str) -> Result<State, Problem> {
     let names: BTreeSet<&str> = wanted.iter().map(|own| own.requirement.name.as_str()).collect();
     for own in pins.requirements.iter().filter(|own| own.via.iter().any(|via| via.contains(source_name))) {
         let name = own.requirement.name.as_str();
-        if !names.contains(name) && !also.contains(name) {
+        if !is_full(&differences) && !names.contains(name) && !also.contains(name) {
             differences.push(Difference {
                 package: name.to_owned(),
                 section: if source_name == "requirements.in" { source_name } else { "project.dependencies" }.to_owned(),

@@ -5,18 +5,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
-use pep440_rs::VersionSpecifiers;
+use pep440_rs::{Version, VersionSpecifiers};
 use toml::de::DeTable;
 
-use super::python::{Project, Requirement, Wanted, normalised, parts, same_pythons};
+use super::python::{Project, REQUIREMENTS_MAX, Requirement, Wanted, normalised, parts, same_pythons};
 use super::read::{Document, Folder, Role, Value, list, start, table, text};
-use super::{Difference, State, state};
+use super::{DIFFERENCES_MAX, Difference, State, is_full, marker, state};
 use crate::problem::Problem;
+
+/// What `tool.uv.sources` says of a package.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sourced {
+    /// It comes from a path, a URL or a repository, which takes the place of its specifier.
+    Elsewhere,
+    /// It depends on a marker where it comes from: one requirement is recorded as several.
+    Split,
+}
 
 /// One requirement that the lock file recorded.
 struct Locked {
     requirement: Requirement,
-    /// Set where it comes from elsewhere than a registry, or from a named one.
+    /// Set where it comes from elsewhere than a registry.
     is_sourced: bool,
     offset: usize,
 }
@@ -79,11 +88,54 @@ pub(super) fn check(folder: &Folder<'_>) -> Result<State, Problem> {
         return Ok(State::Unknown("the project's dependencies are `dynamic`: its build decides them".to_owned()));
     }
 
-    let sourced: BTreeSet<String> = table(root, &["tool", "uv", "sources"])
-        .map(|sources| sources.keys().map(|name| normalised(name.get_ref())).collect())
-        .unwrap_or_default();
+    let mut differs = |section: String, wanted: Option<&str>, locked: Option<&str>| {
+        differences.push(Difference {
+            package: String::new(),
+            section,
+            wanted: wanted.map(str::to_owned),
+            locked: locked.map(str::to_owned),
+            file: source.file.clone(),
+            at: None,
+        });
+    };
+    if let (Some(wanted), Some(locked)) = (text(root, &["project", "version"]), text(own, &["version"])) {
+        let version = |text| Version::from_str(text).ok();
+        if wanted != locked && (version(wanted) != version(locked) || version(wanted).is_none()) {
+            differs("project.version".to_owned(), Some(wanted), Some(locked));
+        }
+    }
+    // Extras and groups with nothing in them; the rest shows in what they need.
+    let none = DeTable::new();
+    let empty = |all: &BTreeMap<String, Vec<Wanted>>| -> Vec<String> {
+        all.iter().filter(|(_, own)| own.is_empty()).map(|(name, _)| name.clone()).take(DIFFERENCES_MAX).collect()
+    };
+    if let Some(extras) = table(own, &["metadata"]).and_then(|metadata| metadata.get("provides-extras")) {
+        let extras = extras.get_ref().as_array().into_iter().flat_map(|array| array.iter());
+        let extras: BTreeSet<String> = extras.filter_map(|extra| extra.get_ref().as_str()).map(normalised).collect();
+        for extra in empty(&project.optional).iter().filter(|extra| !extras.contains(*extra)) {
+            differs("project.optional-dependencies".to_owned(), Some(extra), None);
+        }
+    }
+    let locked_groups = table(own, &["metadata", "requires-dev"]).unwrap_or(&none);
+    let is_locked = |group: &str| locked_groups.keys().any(|name| normalised(name.get_ref()) == group);
+    for group in empty(&project.groups).iter().filter(|group| !is_locked(group)) {
+        differs("dependency-groups".to_owned(), Some(group), None);
+    }
+
+    let sources = table(root, &["tool", "uv", "sources"]).unwrap_or(&none);
+    let mut sourced = BTreeMap::new();
+    for (name, value) in sources {
+        let kind = match value.get_ref().as_table() {
+            Some(one) if ["marker", "extra", "group"].iter().all(|key| !one.contains_key(*key)) => {
+                if one.contains_key("index") { continue } else { Sourced::Elsewhere }
+            }
+            _ => Sourced::Split,
+        };
+        sourced.insert(normalised(name.get_ref()), kind);
+    }
     let versions = versions(&packages);
-    let compare = Compare { source: &source, document: &document, sourced: &sourced, versions: &versions };
+    let compare =
+        Compare { source: &source, document: &document, sourced: &sourced, versions: &versions, python: locked_python };
 
     let locked = compare.locked(list(own, &["metadata", "requires-dist"]))?;
     let extras =
@@ -91,11 +143,12 @@ pub(super) fn check(folder: &Folder<'_>) -> Result<State, Problem> {
     let wanted: Vec<_> = project.dependencies.iter().map(|own| (None, own)).chain(extras).collect();
     differences.extend(compare.section(&wanted, &locked, "project.dependencies"));
 
-    let none = DeTable::new();
-    let locked_groups = table(own, &["metadata", "requires-dev"]).unwrap_or(&none);
     let names = locked_groups.keys().map(|name| normalised(name.get_ref()));
     let names: BTreeSet<String> = names.chain(project.groups.keys().cloned()).collect();
     for group in names {
+        if is_full(&differences) {
+            break;
+        }
         let locked = locked_groups.iter().find(|(name, _)| normalised(name.get_ref()) == group);
         let locked = locked.and_then(|(_, list)| list.get_ref().as_array()).into_iter().flat_map(|array| array.iter());
         let locked = compare.locked(locked)?;
@@ -124,26 +177,33 @@ fn versions<'t>(packages: &[&'t DeTable<'_>]) -> BTreeMap<String, Vec<&'t str>> 
 struct Compare<'a> {
     source: &'a Document,
     document: &'a Document,
-    /// Names for which `tool.uv.sources` says where they come from.
-    sourced: &'a BTreeSet<String>,
+    /// By name.
+    sourced: &'a BTreeMap<String, Sourced>,
     versions: &'a BTreeMap<String, Vec<&'a str>>,
+    /// What `requires-python` implies, markers leave out.
+    python: Option<&'a str>,
 }
 
 impl Compare<'_> {
     /// Reads the inline tables of a recorded list.
     fn locked<'t, 'd: 't>(&self, values: impl Iterator<Item = &'t Value<'d>>) -> Result<Vec<Locked>, Problem> {
         values
-            .map(|value| {
+            .enumerate()
+            .map(|(index, value)| {
                 let offset = start(value.span());
                 let problem = |message: &str| self.document.problem(offset, message);
+                if index >= REQUIREMENTS_MAX {
+                    return Err(problem("there are too many requirements"));
+                }
                 let own = value.get_ref().as_table().ok_or_else(|| problem("a requirement must be a table"))?;
                 let name = text(own, &["name"]).ok_or_else(|| problem("a requirement has no `name`"))?;
                 let rest = text(own, &["specifier"]).unwrap_or_default();
                 let specifiers = VersionSpecifiers::from_str(rest).map_err(|_| problem("`specifier` is malformed"))?;
                 let extras =
                     list(own, &["extras"]).filter_map(|extra| extra.get_ref().as_str()).map(normalised).collect();
-                let is_sourced =
-                    own.keys().any(|key| !matches!(key.get_ref().as_ref(), "name" | "specifier" | "marker" | "extras"));
+                let is_sourced = own
+                    .keys()
+                    .any(|key| !matches!(key.get_ref().as_ref(), "name" | "specifier" | "marker" | "extras" | "index"));
                 let requirement = Requirement {
                     name: normalised(name),
                     extras,
@@ -162,7 +222,27 @@ impl Compare<'_> {
         let mut differences = Vec::new();
         let mut left: Vec<&Locked> = locked.iter().collect();
         let mut unpaired = Vec::new();
-        for (extra, own) in wanted {
+        // What is asked for twice is recorded once.
+        let mut seen = BTreeSet::new();
+        let first = |(extra, own): &&(Option<&str>, &Wanted)| {
+            seen.insert((extra.map(str::to_owned), own.requirement.name.clone(), own.requirement.rest.clone()))
+        };
+        for (extra, own) in wanted.iter().filter(first) {
+            let requirement = &own.requirement;
+            if self.sourced.get(&requirement.name) == Some(&Sourced::Split) {
+                let is_part = |locked: &&Locked| {
+                    let parts_of_it = parts(&locked.requirement.specifiers);
+                    locked.requirement.name == requirement.name
+                        && self.extra_of(locked).as_deref() == *extra
+                        && (locked.is_sourced || parts_of_it == parts(&requirement.specifiers))
+                };
+                let before = left.len();
+                left.retain(|locked| !is_part(locked));
+                if left.len() == before {
+                    unpaired.push((*extra, *own));
+                }
+                continue;
+            }
             match left.iter().position(|locked| self.same(*extra, &own.requirement, locked)) {
                 Some(index) => {
                     left.swap_remove(index);
@@ -170,7 +250,8 @@ impl Compare<'_> {
                     // A marker may leave a package out; a source decides the version itself.
                     let is_plain = requirement.marker.is_none() && !self.is_sourced(requirement);
                     let versions = self.versions.get(&requirement.name).map(Vec::as_slice).unwrap_or_default();
-                    if is_plain && !versions.iter().any(|version| requirement.allows(version)) {
+                    if is_plain && !is_full(&differences) && !versions.iter().any(|version| requirement.allows(version))
+                    {
                         let locked = (!versions.is_empty()).then(|| versions.join(", "));
                         differences.push(own.differs(self.source, locked));
                     }
@@ -178,12 +259,12 @@ impl Compare<'_> {
                 None => unpaired.push((*extra, *own)),
             }
         }
-        for (extra, own) in unpaired {
+        for (extra, own) in unpaired.into_iter().take(DIFFERENCES_MAX) {
             // The recorded requirement of the same name, which says what has changed.
             let of_name = |locked: &&Locked| {
                 locked.requirement.name == own.requirement.name && self.extra_of(locked).as_deref() == extra
             };
-            let index = left.iter().position(|locked| of_name(locked));
+            let index = left.iter().position(of_name);
             let locked = index.map(|index| shown_of(&left.swap_remove(index).requirement));
             differences.push(own.differs(self.source, locked));
         }
@@ -204,7 +285,7 @@ impl Compare<'_> {
     }
 
     fn is_sourced(&self, requirement: &Requirement) -> bool {
-        requirement.url.is_some() || self.sourced.contains(&requirement.name)
+        requirement.url.is_some() || self.sourced.get(&requirement.name) == Some(&Sourced::Elsewhere)
     }
 
     /// The extra of a recorded requirement, which uv writes as a part of its marker.
@@ -225,7 +306,7 @@ impl Compare<'_> {
             && own.extras == wanted.extras
             && same_version
             && self.extra_of(locked).as_deref() == extra
-            && same_marker(wanted.marker.as_deref(), own.marker.as_deref())
+            && marker::same(wanted.marker.as_deref(), own.marker.as_deref(), self.python)
     }
 }
 
@@ -234,26 +315,4 @@ fn shown_of(requirement: &Requirement) -> String {
         Some(marker) => format!("{} ; {marker}", requirement.rest),
         None => requirement.rest.clone(),
     }
-}
-
-/// Whether two markers can mean the same. uv rewrites markers: it reorders them, spells out Python versions, and drops what
-/// `requires-python` implies. So all but versions of Python is compared, as the set of the compared texts.
-fn same_marker(wanted: Option<&str>, locked: Option<&str>) -> bool {
-    let atoms = |marker: &str| -> BTreeSet<String> {
-        let marker = marker.replace('"', "'");
-        let mut texts = marker.split('\'');
-        let mut atoms = BTreeSet::new();
-        // Outside and inside of quotes take turns; the variable stands on either side.
-        while let (Some(outside), Some(inside)) = (texts.next(), texts.next()) {
-            let is_python = outside.contains("python_version")
-                || outside.contains("python_full_version")
-                || inside.starts_with(|c: char| c.is_ascii_digit());
-            if !is_python && !outside.contains("extra") {
-                atoms.insert(inside.to_owned());
-            }
-        }
-        atoms
-    };
-    let atoms = |marker: Option<&str>| marker.map(atoms).unwrap_or_default();
-    atoms(wanted) == atoms(locked)
 }

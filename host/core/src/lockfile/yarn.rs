@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::node::{Entry, Manifest, Recorded, judge, satisfies};
 use super::read::{Document, Folder, Role};
-use super::{Difference, State, state};
+use super::{Difference, State, is_full, state};
 use crate::problem::Problem;
 
 pub(super) fn check(folder: &Folder<'_>, manifest: &Manifest<'_>) -> Result<State, Problem> {
@@ -38,6 +38,9 @@ fn classic(manifest: &Manifest<'_>, document: &Document) -> Result<State, Proble
     let mut differences = Vec::new();
     let mut next = Vec::new();
     for (name, want) in &manifest.wanted {
+        if is_full(&differences) {
+            break;
+        }
         // Not in the lock file: what lies in the project itself.
         if ["link:", "portal:", "workspace:"].iter().any(|protocol| want.range.starts_with(protocol)) {
             continue;
@@ -54,9 +57,7 @@ fn classic(manifest: &Manifest<'_>, document: &Document) -> Result<State, Proble
             None => {
                 // What is there under that name says best what happened.
                 let prefix = format!("{name}@");
-                let of_name =
-                    |(key, _): &(&String, &usize)| key.strip_prefix(&prefix).is_some_and(|rest| !rest.contains('@'));
-                let found = keys.iter().find(of_name);
+                let found = keys.range(prefix.clone()..).next().filter(|(key, _)| key.starts_with(&prefix));
                 let locked = found.map(|(key, _)| key[prefix.len()..].to_owned());
                 differences.push(manifest.differs(name, want, locked));
                 next.extend(found.map(|(_, index)| *index));
@@ -70,7 +71,7 @@ fn classic(manifest: &Manifest<'_>, document: &Document) -> Result<State, Proble
         return Ok(if differences.is_empty() { State::Unknown(reason) } else { state(differences) });
     }
     // `resolutions` put other packages in place of those that are asked for.
-    if manifest.overridden.is_empty() {
+    if manifest.overridden.is_empty() && !is_full(&differences) {
         let mut needed = BTreeSet::new();
         while let Some(index) = next.pop() {
             if needed.insert(index) {
@@ -170,18 +171,9 @@ fn berry(folder: &Folder<'_>, manifest: &Manifest<'_>, document: &Document) -> R
     for own in packages.into_values() {
         let Some((_, path)) = own.resolution.split_once("@workspace:") else { continue };
         let path = if path == "." { String::new() } else { path.to_owned() };
-        let entry = |(name, range): (String, String)| {
-            let range = manifest.wanted.get(&name).map_or(range.clone(), |want| same(&want.range, &range));
-            (name, Entry { range: Some(range), ..Entry::default() })
-        };
+        let entry = |(name, range)| (name, Entry { range: Some(range), ..Entry::default() });
         let entries = own.dependencies.unwrap_or_default().into_iter().map(entry).collect();
-        recorded.insert(path, Recorded { entries, peers: Some(own.peers.unwrap_or_default()) });
+        recorded.insert(path, Recorded { entries, peers: Some(own.peers.unwrap_or_default()), ..Recorded::default() });
     }
-    judge(folder, manifest, document, &recorded, &manifest.workspaces)
-}
-
-/// A recorded range in the project's own spelling where both mean the same: yarn writes `npm:` before plain ranges.
-fn same(wanted: &str, recorded: &str) -> String {
-    let plain = |range: &str| range.strip_prefix("npm:").unwrap_or(range).to_owned();
-    if plain(wanted) == plain(recorded) { wanted.to_owned() } else { recorded.to_owned() }
+    judge(folder, manifest, &document.file, &recorded, &manifest.workspaces)
 }

@@ -191,3 +191,135 @@ fn mismatch(code: &'static str, wanted: &str, value: &Val) -> Wrong {
         _ => wrong,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::value::Item;
+    use super::*;
+
+    fn val(json: &Value) -> Val {
+        Item::from_json(json).value
+    }
+
+    /// What came of it: the value, or the original's error type.
+    fn told<T: std::fmt::Display>(read: Result<T, Wrong>) -> String {
+        match read {
+            Ok(value) => value.to_string(),
+            Err(wrong) => super::super::original_type(wrong.code).unwrap_or(wrong.code).to_owned(),
+        }
+    }
+
+    // Each table was made by asking pydantic.
+
+    #[test]
+    fn whole_numbers() {
+        let table = [
+            (json!(true), "1"),
+            (json!(1.0), "1"),
+            (json!(1.5), "int_from_float"),
+            (json!("+1"), "1"),
+            (json!(" 1 "), "1"),
+            (json!("\u{a0}1"), "1"),
+            (json!("1_000"), "1000"),
+            (json!("1__0"), "int_parsing"),
+            (json!("_1"), "int_parsing"),
+            (json!("1_"), "int_parsing"),
+            (json!("1.0"), "1"),
+            (json!("1."), "int_parsing"),
+            (json!(".0"), "int_parsing"),
+            (json!("1.5"), "int_parsing"),
+            (json!("1.0_0"), "int_parsing"),
+            (json!("-1.0"), "-1"),
+            (json!("00"), "0"),
+            (json!("+01"), "1"),
+            (json!("1e3"), "int_parsing"),
+            (json!("0x10"), "int_parsing"),
+            (json!(""), "int_parsing"),
+            (json!("１"), "int_parsing"),
+            (json!("99999999999999999999.0"), "99999999999999999999"),
+            (json!("1".repeat(4301)), "int_parsing_size"),
+            (json!(null), "int_type"),
+            (json!([1]), "int_type"),
+        ];
+        for (value, expected) in table {
+            assert_eq!(told(whole(&val(&value), Mode::Compat)), expected, "{value}");
+        }
+        for value in [json!(true), json!(1.0), json!("1")] {
+            assert_eq!(told(whole(&val(&value), Mode::Strict)), "int_type", "{value}");
+        }
+        assert_eq!(told(whole(&Val::Float(f64::NAN), Mode::Compat)), "finite_number");
+        assert_eq!(told(whole(&Val::Float(1e300), Mode::Compat)), "int_parsing_size");
+        assert_eq!(told(whole(&Val::Bytes(b"12".to_vec()), Mode::Compat)), "12");
+    }
+
+    #[test]
+    fn booleans() {
+        let table = [
+            (json!(0), "false"),
+            (json!(1), "true"),
+            (json!(2), "bool_parsing"),
+            (json!(1.0), "true"),
+            (json!(0.5), "bool_type"),
+            (json!(2.0), "bool_parsing"),
+            (json!("T"), "true"),
+            (json!("oN"), "true"),
+            (json!("N"), "false"),
+            (json!(" true"), "bool_parsing"),
+            (json!(""), "bool_parsing"),
+            (json!(null), "bool_type"),
+            (json!([]), "bool_type"),
+        ];
+        for (value, expected) in table {
+            assert_eq!(told(flag(&val(&value), Mode::Compat)), expected, "{value}");
+        }
+        assert_eq!(told(flag(&val(&json!("true")), Mode::Strict)), "bool_type");
+        assert_eq!(told(flag(&Val::Bytes(vec![0xff]), Mode::Compat)), "bool_parsing");
+        assert_eq!(told(text(&Val::Bytes(vec![0xff]), Mode::Compat)), "string_unicode");
+    }
+
+    #[test]
+    fn moments() {
+        let table = [
+            (json!("2024-12-29"), "2024-12-29T00:00:00"),
+            (json!("2024-12-29t10:30z"), "2024-12-29T10:30:00Z"),
+            (json!("2024-12-29_10:30:00+0200"), "2024-12-29T10:30:00+02:00"),
+            (json!("2024-12-29T10:30:00,5-00:00"), "2024-12-29T10:30:00.500000Z"),
+            (json!("2024-12-29T10:30:00.1234567899"), "2024-12-29T10:30:00.123456"),
+            (json!("2024-12-29T10:30:00\u{2212}02:00"), "2024-12-29T10:30:00-02:00"),
+            (json!("2024-12-29T10:30:00+24:00"), "datetime_from_date_parsing"),
+            (json!("2024-02-30"), "datetime_from_date_parsing"),
+            (json!("2024-12-29T24:00:00"), "datetime_from_date_parsing"),
+            (json!("2024-12-29T"), "datetime_from_date_parsing"),
+            (json!("0000-01-01"), "datetime_parsing"),
+            (json!(""), "datetime_from_date_parsing"),
+            (json!("1e9"), "datetime_from_date_parsing"),
+            (json!("1.0e3"), "1970-01-01T00:16:40Z"),
+            (json!("-1.5"), "1969-12-31T23:59:58.500000Z"),
+            (json!("20000000001.5"), "1970-08-20T11:33:20.001500Z"),
+            (json!(1_735_468_200), "2024-12-29T10:30:00Z"),
+            (json!(1_735_468_200_000_i64), "2024-12-29T10:30:00Z"),
+            (json!(20_000_000_000_i64), "2603-10-11T11:33:20Z"),
+            (json!(-20_000_000_001_i64), "1969-05-14T12:26:39.999000Z"),
+            (json!(1.123_456_7), "1970-01-01T00:00:01.123457Z"),
+            (json!(253_402_300_800_000_i64), "datetime_parsing"),
+            (json!(true), "datetime_type"),
+            (json!([]), "datetime_type"),
+        ];
+        for (value, expected) in table {
+            assert_eq!(told(moment(&val(&value), Mode::Compat)), expected, "{value}");
+        }
+        assert_eq!(told(moment(&val(&json!(5)), Mode::Strict)), "datetime_type");
+        let yaml = [
+            ("2024-1-2 3:04:05.67 +5:30", Some("2024-01-02T03:04:05.670000+05:30")),
+            ("2024-12-29", Some("2024-12-29")),
+            ("2024-02-29T00:00:00-8", Some("2024-02-29T00:00:00-08:00")),
+            ("2023-02-29", None),
+            ("2024-01-01T25:00:00", None),
+        ];
+        for (text, expected) in yaml {
+            assert_eq!(Moment::from_yaml(text).map(|moment| moment.to_string()).as_deref(), expected, "{text}");
+        }
+    }
+}

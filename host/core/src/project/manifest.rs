@@ -2,6 +2,8 @@
 //!
 //! Rules: runtm-shared 0.2.4, `Manifest` and its parts.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
@@ -11,7 +13,7 @@ use super::value::{Item, Val, read};
 use super::{Mode, names};
 use crate::deploy::env_value::{Declared, EnvType};
 use crate::deploy::tier::MachineTier;
-use crate::problem::Problem;
+use crate::problem::{PROBLEMS_MAX, Problem};
 use crate::text::{near, shown};
 
 /// The templates.
@@ -270,7 +272,7 @@ fn word(code: &'static str, of: &[&str], text: &str) -> Result<String, Wrong> {
 
 /// Repeated names in a list, each reported where it is repeated.
 pub(super) fn repeated(fields: &Map<String, Json>, list: &str, key: &str, code: &'static str) -> Vec<Finding> {
-    let mut seen = std::collections::BTreeMap::new();
+    let mut seen = BTreeMap::new();
     let mut out = Vec::new();
     for (index, item) in fields.get(list).and_then(Json::as_array).into_iter().flatten().enumerate() {
         let name = if key.is_empty() { item.as_str() } else { item.get(key).and_then(Json::as_str) };
@@ -354,7 +356,8 @@ fn between_manifest(fields: &Map<String, Json>, mode: Mode) -> Vec<Finding> {
 
 fn undeclared(fields: &Map<String, Json>) -> Vec<Finding> {
     let list = |key: &str| fields.get(key).and_then(Json::as_array).into_iter().flatten();
-    let declared: Vec<Option<&str>> = list("env_schema").map(|var| var.get("name").and_then(Json::as_str)).collect();
+    let declared: BTreeSet<Option<&str>> =
+        list("env_schema").map(|var| var.get("name").and_then(Json::as_str)).collect();
     // A variable whose own name is wrong was reported; whether it is the one that is meant is not known.
     if !fields.contains_key("env_schema") || declared.contains(&None) {
         return Vec::new();
@@ -367,7 +370,10 @@ fn undeclared(fields: &Map<String, Json>) -> Vec<Finding> {
             let name = shown(connection.get("name").and_then(Json::as_str).unwrap_or("?"), 60);
             let why =
                 format!("the connection `{name}` names `{}`, which `env_schema` does not declare", shown(var, 60));
-            let hint = match near(var, declared.iter().copied().flatten()).first() {
+            // Looking for what is near takes time with every name, and no more problems than this are shown.
+            let guess =
+                if out.len() < PROBLEMS_MAX { near(var, declared.iter().copied().flatten()) } else { Vec::new() };
+            let hint = match guess.first() {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "add it to `env_schema`".to_owned(),
             };

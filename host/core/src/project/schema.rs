@@ -67,7 +67,8 @@ fn shape(shape_of: &Shape) -> Map<String, Value> {
         Shape::Whole { min, max, .. } => json!({"type": "integer", "minimum": min, "maximum": max}),
         Shape::List { item, least: 0 } => json!({"type": "array", "items": shape(item)}),
         Shape::List { item, least } => json!({"type": "array", "items": shape(item), "minItems": least}),
-        Shape::Moment => json!({"type": "string", "format": "date-time"}),
+        // Not `date-time`: a date alone is one too, and so is a time without an offset.
+        Shape::Moment => json!({"type": "string"}),
         Shape::Model(model) => return object(model),
     };
     match schema {

@@ -1,5 +1,8 @@
 //! What a file holds before it is checked: values with their places, made from YAML by the rules of a mode, or from JSON.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use serde_json::{Map, Value as Json};
 
 use super::Mode;
@@ -62,6 +65,18 @@ impl Val {
         }
     }
 
+    /// What the original's mappings know a key by: equal for values that they take for one key. They compare numbers by
+    /// value, and a boolean is one.
+    fn identity(&self) -> String {
+        match self {
+            Self::Bool(bool) => format!("number {}", u8::from(*bool)),
+            Self::Int(number) => format!("number {number}"),
+            Self::Float(number) => format!("number {number}"),
+            Self::Text(text) => format!("text {text}"),
+            other => format!("{other:?}"),
+        }
+    }
+
     /// What a field is called whose key is this: text as it is, anything else as the original shows it.
     pub(super) fn as_key(&self) -> String {
         match self {
@@ -89,7 +104,13 @@ impl Item {
             Json::Number(number) => match (number.as_i64(), number.as_u64()) {
                 (Some(number), _) => Val::Int(number.into()),
                 (None, Some(number)) => Val::Int(number.into()),
-                (None, None) => Val::Float(number.as_f64().unwrap_or(f64::NAN)),
+                (None, None) => match number.as_f64().unwrap_or(f64::NAN) {
+                    // JSON has one kind of number, and one of this size is more likely to have been written in digits.
+                    large if large.fract() == 0.0 && large.abs() >= 1e19 => {
+                        format!("{large:.0}").parse().map_or(Val::Float(large), Val::Int)
+                    }
+                    number => Val::Float(number),
+                },
             },
             Json::String(text) => Val::Text(text.clone()),
             Json::Array(items) => Val::List(items.iter().map(Self::from_json).collect()),
@@ -156,12 +177,16 @@ pub(super) fn lax(node: &Node) -> Result<Item, Fault> {
         },
         Yaml::Mapping(entries) => {
             let mut made: Vec<(Item, Item)> = Vec::with_capacity(entries.len());
+            let mut seen: BTreeMap<String, usize> = BTreeMap::new();
             for (key, value) in merged(entries)? {
                 let key = lax_key(key)?;
                 let value = lax(value)?;
-                match made.iter_mut().find(|(known, _)| known.value == key.value) {
-                    Some((_, known)) => *known = value,
-                    None => made.push((key, value)),
+                match seen.entry(key.value.identity()) {
+                    Entry::Occupied(at) => made[*at.get()].1 = value,
+                    Entry::Vacant(at) => {
+                        at.insert(made.len());
+                        made.push((key, value));
+                    }
                 }
             }
             match core_tag(node) {
@@ -238,7 +263,7 @@ pub(super) fn strict(node: &Node, path: &str, reader: &mut Reader<'_>) -> Item {
         ),
         Yaml::Mapping(entries) => {
             let mut made: Vec<(Item, Item)> = Vec::with_capacity(entries.len());
-            let mut seen = std::collections::BTreeMap::new();
+            let mut seen = BTreeMap::new();
             for (key, value) in entries {
                 let Yaml::Scalar { .. } = &key.value else {
                     reader.report(

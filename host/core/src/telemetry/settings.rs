@@ -253,9 +253,9 @@ fn sampler(name: &str, arg: Option<&str>) -> Result<f64, &'static str> {
     }
 }
 
-/// A share as the original reads it: what Python takes for a float, put into 0 to 1; NaN is 1.
+/// A share as the original reads it: what Python takes for a float (in ASCII digits), put into 0 to 1; NaN is 1.
 fn share(text: &str) -> Result<f64, &'static str> {
-    let text = text.trim_matches(|c: char| c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c));
+    let text = text.trim();
     // Underscores stand between digits, and nowhere else.
     let bytes = text.as_bytes();
     let digit = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_digit);

@@ -19,8 +19,14 @@ pub(crate) enum Edit {
     Set { path: Vec<String>, value: Value },
 }
 
-/// Makes all changes in their order; none if one of them has no certain place.
+/// Changes that are made at once: each reads the text anew.
+const EDITS_MAX: usize = 200;
+
+/// Makes all changes in their order; none if one of them has no certain place, or if they are too many.
 pub(crate) fn all(text: &str, edits: &[Edit], order: Order) -> Option<String> {
+    if edits.len() > EDITS_MAX {
+        return None;
+    }
     // In a file that is JSON what is added must be too.
     let json = serde_json::from_str::<Value>(text).is_ok();
     edits.iter().try_fold(text.to_owned(), |text, edit| one(&text, edit, json, order))
@@ -118,11 +124,16 @@ fn add(text: &str, to: &Place, key: Option<&str>, value: &Value, json: bool, ord
     let indent = line.len();
     let mut lines = String::new();
     write::block(&whole, indent, order, &mut lines);
+    let mut newline = "\n";
+    if text.contains("\r\n") {
+        newline = "\r\n";
+        lines = lines.replace('\n', newline);
+    }
     let line_end = match text.get(..to.end)?.ends_with('\n') {
         true => to.end,
         false => text[to.end..].find('\n').map_or(text.len(), |at| to.end + at + 1),
     };
-    let newline = if text[..line_end].ends_with('\n') || line_end == 0 { "" } else { "\n" };
+    let newline = if text[..line_end].ends_with('\n') || line_end == 0 { "" } else { newline };
     Some(format!("{}{newline}{lines}{}", &text[..line_end], &text[line_end..]))
 }
 

@@ -35,6 +35,9 @@ fn trees() {
         ("a: 1\u{85}b: 2\u{85}", "{a: 1, b: 2}"),
         ("\u{feff}a: 1\r\nb: \"x\u{85} y\"\r", r#"{a: 1, b: "x y"}"#),
         ("a: 1 # a\ttab in a comment\nb: \"\t\"\n", "{a: 1, b: \"\\t\"}"),
+        ("a: 'x\ny' # c\nb: \"p\u{85}q\"\n", r#"{a: "x y", b: "p q"}"#),
+        ("a: x\u{2028}b: \"y\"\u{2028}", r#"{a: x, b: "y"}"#),
+        ("a: 'x\u{2028}y'\n", "{a: \"x\\u{2028}y\"}"),
         ("a: 1\na: 2\n", "{a: 1, a: 2}"),
         ("a: [\n  b,\n]\n", "{a: [b]}"),
         ("{\"a\":1,\"b\":{\"c\":[true,null]}}", r#"{"a": 1, "b": {"c": [true, null]}}"#),
@@ -78,6 +81,15 @@ fn places_are_those_of_values() {
 }
 
 #[test]
+fn places_survive_the_indentation_of_quoted_lines() {
+    let root = read("a: ['x\ny', z]\n").unwrap().unwrap();
+    let Yaml::Mapping(entries) = &root.value else { panic!("a mapping") };
+    let Yaml::Sequence(items) = &entries[0].1.value else { panic!("a list") };
+    assert_eq!((items[0].at, items[1].at), (Mark { line: 1, column: 5 }, Mark { line: 2, column: 5 }));
+    assert!(tree("a: 'x\n---\ny'\n").starts_with('!'));
+}
+
+#[test]
 fn cycles_are_kept_on_request_only() {
     let root = read_with_cycles("a: &v [*v]\nb: &m {c: *m}\n").unwrap().unwrap();
     assert_eq!(show(&root), "{a: [<tag:midplane,cycle>[]], b: {c: <tag:midplane,cycle>{}}}");
@@ -103,6 +115,16 @@ fn growth_is_bounded() {
     let mut chain = format!("a0: &a0 {}{}\n", "[".repeat(200), "]".repeat(200));
     chain += "a1: [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[*a0]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]\n";
     assert!(tree(&chain).contains("nested more than"));
+}
+
+#[test]
+fn size_takes_time_in_proportion() {
+    // Keys, aliases and quoted lines in numbers that would show a square.
+    let keys: String = (0..20_000).map(|i| format!("k{i}: 1\n")).collect();
+    let anchors: String = (0..5_000).map(|i| format!("- &a{i} [x]\n- *a{i}\n")).collect();
+    for text in [&keys, &anchors] {
+        assert!(read(text).unwrap().is_some());
+    }
 }
 
 #[test]

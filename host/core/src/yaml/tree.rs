@@ -4,13 +4,19 @@
 //! NEL, LS and PS break lines, a tab separates nothing, an anchor is defined once, a text is one document. What a scalar
 //! *means* is another question: see [`scalar`](super::scalar).
 //!
+//! Of the parsers at hand none reads YAML 1.1 and survives every text: the port of libyaml panics on some, and takes tabs.
+//! So the events are those of a YAML 1.2 parser that does not panic, and what 1.1 has otherwise is bridged here. What still
+//! differs from PyYAML, all of it refused: a comment that touches what it follows (`"a"#b`), `:` before a bracket without a
+//! space in braces (`{a:[b]}`), `-` alone in braces, an escape for half a surrogate pair; and one thing that is taken: an
+//! empty key (`: a`) at the beginning of a line.
+//!
 //! Aliases are expanded, within [`NODES_MAX`] and [`TEXT_MAX`], so that a small text cannot become a large tree. Reading
 //! does not recurse, and no tree is deeper than [`DEPTH_MAX`], so that whoever walks one may.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, StructureStyle, Tag};
+use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, Span, StructureStyle, Tag};
 
 pub use super::scalar::{BigInt, Dialect, Scalar, scalar};
 use crate::problem::Mark;
@@ -22,6 +28,9 @@ pub const NODES_MAX: usize = 100_000;
 pub const TEXT_MAX: usize = 16 << 20;
 /// Nodes between the root and any other, both counted.
 pub const DEPTH_MAX: usize = 255;
+
+/// Lines of quoted text that are indented for the parser; a text with more is refused as YAML 1.2 does.
+const REINDENTS_MAX: usize = 100;
 
 /// The tag of a node that stands for an alias to a collection that contains it; only [`read_with_cycles`] makes one.
 pub(crate) const CYCLE: &str = "tag:midplane,cycle";
@@ -141,10 +150,37 @@ fn read_document(text: &str, cycles: bool) -> Result<Option<Node>, Fault> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // NEL is a line break like any other in YAML 1.1, and read as a newline wherever it stands.
     let text: Cow<'_, str> = if text.contains('\u{85}') { text.replace('\u{85}', "\n").into() } else { text.into() };
-    let mut builder = Builder { aliased: aliased(&text)?, cycles, ..Builder::default() };
-    let mut between = Between { text: &text, done: 0, flows: Vec::new() };
+    let breaks = ['\u{2028}', '\u{2029}'];
+    match build(&text, cycles) {
+        // LS and PS break lines too, but stay themselves within quotes: there they are no character of note to the
+        // parser, and need nothing. A text that is right with them elsewhere is right with newlines there.
+        Err(_) if text.contains(breaks) => build(&text.replace(breaks, "\n"), cycles),
+        built => built,
+    }
+}
+
+fn build(text: &str, cycles: bool) -> Result<Option<Node>, Fault> {
+    let fault = match build_indented(text, cycles) {
+        Ok(root) => return Ok(root),
+        Err(fault) => fault,
+    };
+    let (text, shifted) = indent_quoted(text);
+    if shifted.is_empty() {
+        return Err(fault);
+    }
+    let unshifted = |at: Mark| match shifted.get(&at.line) {
+        Some(by) => Mark { column: at.column.saturating_sub(*by).max(1), ..at },
+        None => at,
+    };
+    let built = build_indented(&text, cycles).map_err(|fault| Fault { at: unshifted(fault.at), ..fault })?;
+    Ok(built.map(|root| moved(root, &unshifted)))
+}
+
+fn build_indented(text: &str, cycles: bool) -> Result<Option<Node>, Fault> {
+    let mut builder = Builder { aliased: aliased(text)?, cycles, ..Builder::default() };
+    let mut between = Between { text, done: 0, flows: Vec::new() };
     let mut documents = 0;
-    for event in events(&text) {
+    for event in events(text) {
         let (event, span) = event.map_err(|error| syntax(&error))?;
         documents += usize::from(matches!(event, Event::DocumentStart(..)));
         if documents > 1 {
@@ -155,6 +191,41 @@ fn read_document(text: &str, cycles: bool) -> Result<Option<Node>, Fault> {
     }
     between.check(text.len())?;
     Ok(builder.root)
+}
+
+/// The lines of quoted text may begin anywhere in YAML 1.1, and must be indented in YAML 1.2. What stands before them is
+/// not part of the text, so they are indented here. The map says which lines were, and by how much.
+fn indent_quoted(text: &str) -> (Cow<'_, str>, BTreeMap<usize, usize>) {
+    let mut text = Cow::Borrowed(text);
+    let mut shifted = BTreeMap::new();
+    for _ in 0..REINDENTS_MAX {
+        let Some(error) = events(&text).find_map(Result::err) else { break };
+        if *error.kind() != ErrorKind::InvalidQuotedScalarIndent {
+            break;
+        }
+        let line = error.marker().line();
+        let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+        let rest = text.get(start..).unwrap_or_default();
+        // These end a document, within quotes too.
+        if rest.is_empty() || rest.starts_with("---") || rest.starts_with("...") {
+            break;
+        }
+        *shifted.entry(line).or_insert(0) += DEPTH_MAX;
+        text.to_mut().insert_str(start, &" ".repeat(DEPTH_MAX));
+    }
+    (text, shifted)
+}
+
+/// A tree with other places. As deep as the tree is.
+fn moved(node: Node, to: &impl Fn(Mark) -> Mark) -> Node {
+    let value = match node.value {
+        Yaml::Sequence(items) => Yaml::Sequence(items.into_iter().map(|item| moved(item, to)).collect()),
+        Yaml::Mapping(entries) => {
+            Yaml::Mapping(entries.into_iter().map(|(key, value)| (moved(key, to), moved(value, to))).collect())
+        }
+        scalar @ Yaml::Scalar { .. } => scalar,
+    };
+    Node { at: to(node.at), value, ..node }
 }
 
 /// The events of a text, without comments.

@@ -69,11 +69,11 @@ fn browser_roots() -> RootCertStore {
 }
 
 /// A connection, with or without TLS.
-pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// Connects to one of these addresses, and to nothing else. The name in the target is only used to verify who answers.
-pub(super) async fn connect(target: &Target, addresses: &[SocketAddr], tls: &Tls) -> Result<Box<dyn Io>> {
+pub(crate) async fn connect(target: &Target, addresses: &[SocketAddr], tls: &Tls) -> Result<Box<dyn Io>> {
     let stream = dial(target, addresses).await?;
     if target.url().scheme() != "https" {
         return Ok(Box::new(stream));

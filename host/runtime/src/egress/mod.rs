@@ -47,8 +47,8 @@ use midplane_core::redact::Redactor;
 use midplane_engine::ports::{Http, HttpBody, HttpRequest, HttpResponse, SignedRequest};
 
 pub(crate) use self::budget::HttpBudget;
-pub(crate) use self::connect::Tls;
-pub(crate) use self::resolve::{Resolve, SystemResolver};
+pub(crate) use self::connect::{Tls, connect};
+pub(crate) use self::resolve::{ADDRESSES_MAX, Resolve, SystemResolver};
 use crate::blob::BlobSpace;
 use crate::call::Call;
 use crate::placeholder::Placeholders;

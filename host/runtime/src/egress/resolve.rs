@@ -13,7 +13,7 @@ use super::Egress;
 use super::send::Note;
 
 /// Of more addresses than this only the first are looked at: a zone can list thousands.
-const ADDRESSES_MAX: usize = 16;
+pub(crate) const ADDRESSES_MAX: usize = 16;
 
 /// Names to addresses.
 #[async_trait]

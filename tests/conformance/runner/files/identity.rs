@@ -5,7 +5,9 @@
 
 use std::cell::RefCell;
 
+use midplane_core::identity::settings::{Sections, Settings};
 use midplane_core::identity::{Claims, Evidence, FIELDS, Facts, RuntimeIdentity, discover};
+use midplane_core::layers::{Found, Selectors, Variables, load};
 use midplane_core::redact::SecretValue;
 use midplane_core::vault::{Principal, Vault, clean, failure, identifier};
 use midplane_core::{Error, ErrorKind};
@@ -13,8 +15,12 @@ use serde_json::{Value, json};
 
 use crate::case::{Case, Check, Ours};
 
-pub const CHECKS: &[(&str, Check)] =
-    &[("mxm_identity.json", identity), ("mxm_discovery.json", discovery), ("mxm_secrets.json", secrets)];
+pub(crate) const CHECKS: &[(&str, Check)] = &[
+    ("mxm_identity.json", identity),
+    ("mxm_discovery.json", discovery),
+    ("mxm_secrets.json", secrets),
+    ("mxm_context.json", context),
+];
 
 fn identity(case: &Case<'_>) -> Ours {
     let input = case.input();
@@ -167,6 +173,26 @@ fn get(case: &Case<'_>) -> Ours {
     let ours =
         verdict(case, found.as_ref().map(|value| json!({ "value": value.as_ref().map(|value| value.expose_text()) })));
     ours.equal("paths asked for", &json!(asked.into_inner()), &case.expect()["asked"])
+}
+
+fn context(case: &Case<'_>) -> Ours {
+    let selectors = Selectors { app: "a", environment: "e", machine: "m", substrate: "s", role: "r" };
+    let variables = Variables::default();
+    let text = case.input()["default_yaml"].as_str().unwrap_or_default();
+    let found = |path: &str| if path == "apps/a/default.yaml" { Found::Text(text.to_owned()) } else { Found::Nothing };
+    let settings = load(selectors, None, &variables, |path| Ok(found(path)))
+        .and_then(|merged| merged.resolve(&variables))
+        .map_err(Error::from)
+        .and_then(|config| Settings::read(&config, &Sections::MXM, Some("/h")));
+    // The original never fills its metadata; here that is a fact of the process, which no configuration has a say in.
+    let values = settings.as_ref().map(|settings| {
+        json!({
+            "paths": settings.paths,
+            "databases": settings.databases,
+            "secrets": settings.vault.refs().keys().collect::<Vec<_>>(),
+        })
+    });
+    verdict(case, values)
 }
 
 /// The outcome, and how it compares: taken with these values, or refused with a kind that fits the original's class.

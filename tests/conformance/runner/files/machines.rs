@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::case::{Case, Check, Ours, Outcome};
 
-pub const CHECKS: &[(&str, Check)] = &[
+pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("runtm_deployment_state.json", deployment_state),
     ("runtm_session_state.json", session_state),
     ("runtm_deploy_tracking.json", deploy_tracking),
@@ -185,14 +185,15 @@ fn deploy_tracking(case: &Case<'_>) -> Ours {
 
 /// The leases of one tenant expire; all others send a heartbeat in time.
 fn expire(tenants: &mut BTreeMap<&str, Tenant>, tenant: &str, now_ms: &mut u64) -> Result<(), Error> {
-    *now_ms += TTL_MS_WITHOUT_HEARTBEAT - 1;
-    for (_, one) in tenants.iter_mut().filter(|(name, _)| **name != tenant) {
-        let live: Vec<_> = one.slots.live(*now_ms).cloned().collect();
-        for lease in live {
-            one.slots.renew(&lease.owner, lease.fence, TTL_MS_WITHOUT_HEARTBEAT, *now_ms)?;
+    for _ in 0..2 {
+        *now_ms += TTL_MS_WITHOUT_HEARTBEAT / 2;
+        for (_, one) in tenants.iter_mut().filter(|(name, _)| **name != tenant) {
+            let live: Vec<_> = one.slots.live(*now_ms).cloned().collect();
+            for lease in live {
+                one.slots.renew(&lease.owner, lease.fence, TTL_MS_WITHOUT_HEARTBEAT, *now_ms)?;
+            }
         }
     }
-    *now_ms += 1;
     if let Some(one) = tenants.get_mut(tenant) {
         let named = one.held.iter().filter(|held| held.named).map(|held| held.owner.clone());
         one.stale.extend(named.collect::<Vec<_>>());

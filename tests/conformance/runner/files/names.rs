@@ -12,6 +12,7 @@ use midplane_core::deploy::key::StorageKey;
 use midplane_core::deploy::scope::{Scope, has_scope, validate_scopes};
 use midplane_core::deploy::tier::{MachineConfig, MachineTier};
 use midplane_core::deploy::url::{AppAddress, base_domain};
+use midplane_core::project::{Mode, manifest};
 use midplane_core::{Digest, Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
@@ -19,7 +20,7 @@ use crate::case::{Case, Check, Ours};
 
 mod enums;
 
-pub const CHECKS: &[(&str, Check)] = &[
+pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("runtm_ids.json", ids),
     ("runtm_urls.json", urls),
     ("runtm_env_file.json", env_file),
@@ -229,7 +230,11 @@ fn tiers(case: &Case<'_>) -> Ours {
     let tier = text(input, "tier");
     match text(input, "op") {
         "validate" => verdict(case, MachineTier::parse_loosely(tier).map(|tier| json!(tier))),
-        "manifest_tier" => verdict(case, MachineTier::parse(tier).map(|tier| json!(tier))),
+        "manifest_tier" => {
+            let text = format!("name: app\ntemplate: docker\ntier: {}\n", input["tier"]);
+            let manifest = manifest::parse(&text, "runtm.yaml", Mode::Compat).map_err(Error::from);
+            verdict(case, manifest.map(|manifest| json!(manifest.tier)))
+        }
         "spec" => verdict(
             case,
             MachineTier::parse(tier).map(|tier| {

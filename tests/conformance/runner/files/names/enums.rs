@@ -3,13 +3,12 @@
 use midplane_core::deploy::env_value::EnvType;
 use midplane_core::deploy::lease::TTL_MS_WITHOUT_HEARTBEAT;
 use midplane_core::deploy::limits::{DeployLimits, IDEMPOTENCY_WINDOW_MS, TenantLimits};
-use midplane_core::deploy::record::{
-    AgentType, CustomDomain, LogType, PolicyMode, SessionConstraints, SessionMode, SessionRecord,
-};
+use midplane_core::deploy::record::{AgentType, CustomDomain, LogType, SessionConstraints, SessionMode, SessionRecord};
 use midplane_core::deploy::scope::{AuthContext, AuthMode, Scope};
 use midplane_core::deploy::session::{SandboxState, SessionState};
 use midplane_core::deploy::state::{DeploymentState, Machine};
 use midplane_core::deploy::tier::{MachineConfig, MachineTier, VolumeConfig};
+use midplane_core::project::manifest::PolicyMode;
 use midplane_core::redact::SecretValue;
 use midplane_core::telemetry::{
     DURATION_BUCKETS_MS, EVENT_ATTRIBUTES, EVENTS, LABEL_CHARS_MAX, METRIC_LABELS, SPAN_ATTRIBUTES, SpanStatus,
