@@ -277,3 +277,41 @@ fn diff(changes: &[Change<'_>]) -> String {
     }
     if text.is_empty() { "the two do not differ\n".to_owned() } else { text }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "secrets: {K: 'env:K'}\nprofiles:\n  x:\n    settings: {url: 'https://a', again: '${profiles.x.settings.url}/b'}\n    grants: [shell]\nlimits: {}\n";
+
+    #[test]
+    fn values_and_where_they_come_from() {
+        let config = Config::parse(TEXT, "config.yaml").expect("a configuration");
+        let other = Config::parse("profiles: {x: {grants: [], plugin: y}}\nlimits: {grace_ms: 1}\n", "other.yaml");
+        let other = other.expect("a configuration");
+        let values = leaves(config.tree().expect("a tree"));
+        let shown = [text(&values, false), text(&values, true), diff(&changes(config.tree(), other.tree()))];
+        insta::assert_snapshot!(console::strip_ansi_codes(&shown.join("----\n")));
+        assert!(changes(config.tree(), config.tree()).is_empty());
+    }
+
+    #[test]
+    fn what_is_no_reference_to_a_secret_is_not_shown() {
+        let text = Value::Text("s3cret".to_owned());
+        for path in ["secrets.K", "profiles.x.secrets.K"] {
+            assert_eq!(hidden(path, &text), "(not shown)");
+        }
+        assert_eq!(hidden("profiles.x.settings.K", &text), "s3cret");
+    }
+
+    #[test]
+    fn identities() {
+        let identity = part("environment=dev,role=").expect("an identity");
+        let stated = Selection { role: "r".into(), machine: "m".into(), ..Selection::default() };
+        let wanted = Selection { environment: "dev".into(), machine: "m".into(), ..Selection::default() };
+        assert_eq!(identity.over(stated), wanted);
+        for text in ["env=dev", "role", "role=a,role=b"] {
+            part(text).expect_err(text);
+        }
+    }
+}

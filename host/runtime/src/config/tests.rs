@@ -61,7 +61,7 @@ fn one_text() {
         "limits:\n  stack_bytes_max: 999999999\n",
         "profiles: [\n",
         "profiles: [a]\nsecrets: {A: 'env:A', B: 1}\ncertificate_authorities: x\nvault: 1\n",
-        "profiles: {x: {settings: {a: ???, b: '${profiles.x.settings.c}'}}}\n",
+        "profiles: {x: {settings: {a: '???', b: '${profiles.x.settings.c}'}}}\n",
         "profiles: {x: {settings: {a: '${oc.env:HOME}'}}}\n",
     ];
     let shown: Vec<String> = cases
