@@ -256,6 +256,7 @@ mod tests {
             plugin: Some("acp".to_owned()),
             kind: Some("agent"),
             settings: std::collections::BTreeMap::new(),
+            configured: std::collections::BTreeMap::new(),
             permissions: vec![permission("http:https://h", "talk \u{1b}[2Jto it"), permission("shell", "build")],
             grants: Vec::new(),
             missing: Vec::new(),

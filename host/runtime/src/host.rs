@@ -747,11 +747,11 @@ impl Host {
         {
             names.extend(profile::secret_names(&settled.permissions));
         }
-        let source = References::new(references, self.inner.env.clone());
+        let source = References::new(references, self.inner.env.clone(), self.inner.keeper.clone());
         let mut values = BTreeMap::new();
         for name in names {
             // One that cannot be had cannot be in what comes either.
-            if let Ok(value) = source.resolve(&name).await {
+            if let (Ok(value), _) = source.resolve(&name).await {
                 values.insert(name, value);
             }
         }
