@@ -5,6 +5,8 @@ use std::path::Path;
 
 use midplane::core::limits::TABLE;
 
+use crate::command::Home;
+
 /// Replaces what stands between the two markers of a name.
 fn section(file: &Path, name: &str, generated: &str) {
     let text = std::fs::read_to_string(file).expect("file");
@@ -31,4 +33,26 @@ fn limits_in_the_readme() {
     }
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
     section(&readme, "limits", &table);
+}
+
+#[test]
+fn the_worked_example_in_the_readme() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let readme = root.join("README.md");
+    // The file that is shown is the one that is checked.
+    let example = std::fs::read_to_string(root.join("examples/broken-manifest/runtm.yaml")).expect("example");
+    assert!(std::fs::read_to_string(&readme).expect("readme").contains(&example), "the README shows another file");
+    let home = Home::new();
+    let run = |arguments: &[&str]| {
+        let output = home.command(arguments).current_dir(&root).output().expect("the command runs");
+        crate::command::printed(output)
+    };
+    let checked = run(&["check", "examples/broken-manifest"]);
+    assert_eq!(checked.code, Some(1), "{}", checked.err);
+    let typed = |command: &str, out: &str| format!("```console\n$ midplane {command}\n{out}```\n");
+    section(&readme, "check", &typed("check examples/broken-manifest", &checked.out));
+    let code = "env-default-secret";
+    let explained = run(&["explain", code]);
+    assert_eq!(explained.code, Some(0), "{}", explained.err);
+    section(&readme, "explain", &typed(&format!("explain {code}"), &explained.out));
 }

@@ -103,12 +103,10 @@ impl Setup {
         let profile = ProfileConfig { settings, ..ProfileConfig::default() };
         let name = ProfileName::new("anthropic").expect("a name");
         let reference = |(secret, _): &(String, Keeper)| ("ANTHROPIC_API_KEY".to_owned(), format!("vault:{secret}"));
-        let config = Config {
-            profiles: BTreeMap::from([(name, profile)]),
-            limits: self.limits.clone(),
-            secrets: self.vault.iter().map(reference).collect(),
-            ..Config::default()
-        };
+        let mut config = Config::default();
+        config.profiles.insert(name, profile);
+        config.limits.clone_from(&self.limits);
+        config.secrets.extend(self.vault.iter().map(reference));
         let key = self.key.clone();
         let mut builder = Host::builder().paths(paths).config(config);
         builder = builder.env(move |name| key.clone().filter(|_| name == "ANTHROPIC_API_KEY"));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use midplane::core::Error;
 use midplane::core::layers::Refused;
+use midplane::core::telemetry::settings::{Service, Settings};
 use midplane::identity::{Stated, identify};
 use midplane::{Asker, Config, Embedded, FIRST_PARTY, Host, Paths, RuntimeContext, Selection, Sources};
 use serde::Serialize;
@@ -77,6 +78,8 @@ impl App {
         if let Some(asker) = asker {
             builder = builder.asker(asker);
         }
+        let service = Service { name: "midplane".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
+        builder = builder.telemetry(Settings::from_env(|name| std::env::var(name).ok(), service));
         Ok(builder.open().await?)
     }
 

@@ -462,6 +462,6 @@ pub const CODES: &[Code] = &[
         code: "config-assignment",
         kind: ErrorKind::Invalid,
         meaning: "An assignment is not of the form `path=value`.",
-        recovery: "Write for example `limits.events_max=1000`.",
+        recovery: "Write for example `limits.run_events_max=1000`.",
     },
 ];

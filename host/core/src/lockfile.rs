@@ -106,7 +106,7 @@ pub const CODES: &[Code] = &[
     },
 ];
 
-/// The files of a project, by path relative to its folder, with `/` between parts.
+/// The files of a project, by path relative to its folder, with `/` between parts and never with `..` among them.
 pub trait ProjectFiles {
     /// The bytes of a file, or none if there is no such file or it cannot be read. A reader may stop after
     /// [`FILE_BYTES_MAX`] + 1 bytes: more are refused anyway.
@@ -261,7 +261,13 @@ impl Status {
     /// The state as problems of the files, with the command that helps as the hint. None when it is in sync.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
-        let hint = format!("run `{}` and commit `{}`", self.install_cmd, self.lockfile_path);
+        let hint = match (self.manager, &self.state) {
+            // What is shown for pip installs, as in the original; it writes no lock file.
+            (Manager::Pip, State::Missing) => {
+                "write one with `uv lock`, `poetry lock` or `pip-compile --output-file=requirements.lock`".to_owned()
+            }
+            _ => format!("run `{}` and commit `{}`", self.install_cmd, self.lockfile_path),
+        };
         let whole = |code: &'static str, message: String| Problem::new(self.lockfile_path.clone(), code, message);
         match &self.state {
             State::InSync => Vec::new(),

@@ -87,19 +87,6 @@ pub fn check(schema: &Value) -> Result<()> {
     build(schema).map(|_| ())
 }
 
-/// Refuses a value that does not conform (`invalid`, code `nonconforming`), with the problems.
-pub fn conforms(schema: &Value, value: &Value) -> Result<()> {
-    let problems = Schema::new(schema)?.problems(value, "");
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::invalid(
-            "nonconforming",
-            format!("the answer does not fit the output schema: {}", problems.join("; ")),
-        ))
-    }
-}
-
 enum Built {
     Ready(Schema),
     /// It is a schema, but a reference in it leads nowhere.
@@ -183,9 +170,10 @@ mod tests {
     fn schemas_and_values() {
         let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
         assert!(check(&schema).is_ok());
-        assert!(conforms(&schema, &json!({"n": 1})).is_ok());
-        let error = conforms(&schema, &json!({"n": "x"})).expect_err("refused");
-        assert_eq!((error.code.as_ref(), error.message.contains("/n")), ("nonconforming", true));
+        let ready = Schema::new(&schema).expect("a schema");
+        assert!(ready.mismatch(&json!({"n": 1})).is_none() && ready.problems(&json!({"n": 1}), "").is_empty());
+        assert_eq!(ready.mismatch(&json!({"n": "x"})).expect("a mismatch").path, "$.n");
+        assert!(ready.problems(&json!({"n": "x"}), "/value")[0].starts_with("at `/value/n`: "));
         let bad = [
             json!(3),
             json!({"type": "objekt"}),

@@ -109,10 +109,12 @@ pub enum Verdict {
 }
 
 /// The first records of a run that is fed from outside. `created` is what the record of that name carries.
-pub fn opened(mut created: Map<String, Value>) -> Vec<Event> {
-    created.insert(OUTSIDE.to_owned(), Value::Bool(true));
+#[must_use]
+pub fn opened(created: Value) -> Vec<Event> {
+    let mut created = Event::notification("created", created);
+    created.data.insert(OUTSIDE.to_owned(), Value::Bool(true));
     let status = |word: &str| Event::notification("status", json!({ "status": word }));
-    vec![Event::notification("created", Value::Object(created)), status("queued"), status("provisioning")]
+    vec![created, status("queued"), status("provisioning")]
 }
 
 impl State {

@@ -9,7 +9,7 @@ use midplane_core::run::{Status, StopCause};
 use midplane_core::stream::{Arrival, Input, NO_TERMINAL, Observation, State, Verdict, arrivals, opened, step};
 use midplane_core::{Result, RunId};
 use proptest::prelude::*;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 const GRACE_MS: u64 = 3_000;
 
@@ -23,7 +23,7 @@ struct Log {
 impl Log {
     fn open() -> Self {
         let mut log = Self { records: Vec::new(), now_ms: 1_000 };
-        log.append(0, opened(Map::new()));
+        log.append(0, opened(json!({})));
         log
     }
 

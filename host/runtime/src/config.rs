@@ -153,7 +153,7 @@ impl Config {
         Ok(Self::settled(vec![Source::parse(Layer::Default, origin, text)?], None, &|_| None)?)
     }
 
-    /// Reads all layers for an identity. `assignments` are those of the call, such as `limits.events_max=1000`;
+    /// Reads all layers for an identity. `assignments` are those of the call, such as `limits.run_events_max=1000`;
     /// `environment` reads a variable, and is asked only for those that the operator lists.
     ///
     /// # Errors
@@ -200,9 +200,13 @@ impl Config {
         let names = schema::variables(merged.root())?;
         let values: Vec<(String, String)> =
             names.iter().filter_map(|name| Some((name.clone(), environment(name)?))).collect();
-        let mut tree = merged.resolve(&Variables::new(names, values))?;
+        let mut tree = merged.resolve(&Variables::new(names, values)).map_err(|refused| {
+            unlisted(refused, "list it under `environment_variables` in the operator's configuration")
+        })?;
         if let Some(project) = project {
-            let project = merge([project], &none)?.resolve(&none)?;
+            let project = merge([project], &none)?
+                .resolve(&none)
+                .map_err(|refused| unlisted(refused, "a project's file reads no variables; write the value itself"))?;
             schema::of_project(&project)?;
             tree = merge([Source::settled(project), Source::settled(tree)], &none)?.resolve(&none)?;
         }
@@ -238,6 +242,14 @@ impl Config {
     pub(crate) fn is_of_project(&self, profile: &ProfileName) -> bool {
         self.origin(&["profiles", profile.as_str(), "plugin"]).is_some_and(|origin| origin.layer == Layer::Project)
     }
+}
+
+/// Problems with variables, with what can be done about them here.
+fn unlisted(mut refused: Refused, hint: &str) -> Refused {
+    for problem in refused.problems.iter_mut().filter(|problem| problem.code == "config-variable") {
+        problem.hint = Some(hint.to_owned());
+    }
+    refused
 }
 
 /// The block of a layer's file that counts.

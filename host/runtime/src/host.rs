@@ -20,7 +20,7 @@ use midplane_core::telemetry::settings::Settings;
 use midplane_core::{Digest, Error, ProfileName, Result, RunId};
 use midplane_engine::plugin::Availability;
 use midplane_engine::{Control, Engine};
-use midplane_store::{Append, RunQuery, RunRow, Store};
+use midplane_store::{Append, Leases, Machines, RunQuery, RunRow, Store};
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, watch};
 
@@ -545,6 +545,18 @@ impl Host {
         self.inner.store.check().await
     }
 
+    /// The machines of deployments, sessions and sandboxes: their states, changed by compare-and-set, with reasons and times.
+    #[must_use]
+    pub fn machines(&self) -> &Machines {
+        &self.inner.store.machines
+    }
+
+    /// Leases: who may be at something at once, across all processes on this store.
+    #[must_use]
+    pub fn leases(&self) -> &Leases {
+        &self.inner.store.leases
+    }
+
     /// What telemetry counted in this process: what was dropped, what could not be sent. Empty where nothing leaves.
     #[must_use]
     pub fn measures(&self) -> Vec<Sample> {
@@ -710,11 +722,7 @@ impl Host {
     /// The values of secrets that a profile may have applied, and a redactor that hides them. A secret that cannot be had
     /// is left out; where it is needed, that is said then.
     pub(crate) async fn secrets(&self, profile: &Profile, grants: &Grants) -> Result<(Resolved, Redactor)> {
-        let mut references = self.inner.config.secrets.clone();
-        if let Some(config) = self.inner.config.profiles.get(&profile.name) {
-            references.extend(config.secrets.clone());
-        }
-        let source = References::new(references, self.inner.env.clone(), self.inner.keeper.clone());
+        let source = self.references(&profile.name);
         let mut audits = Vec::new();
         let mut values = BTreeMap::new();
         let mut missing = BTreeMap::new();
@@ -737,17 +745,13 @@ impl Host {
     /// A redactor of all secrets that can be had of those that the configuration names, for all and for this profile, and
     /// of those that the plugin under it asks for.
     pub(crate) async fn redactor_of(&self, profile: &ProfileName) -> Result<Redactor> {
-        let mut references = self.inner.config.secrets.clone();
-        if let Some(config) = self.inner.config.profiles.get(profile) {
-            references.extend(config.secrets.clone());
-        }
-        let mut names: Vec<String> = references.keys().cloned().collect();
+        let source = self.references(profile);
+        let mut names: Vec<String> = source.names().map(str::to_owned).collect();
         if let Ok((name, entry)) = self.resolve(profile.as_str()).await
             && let Ok(settled) = self.settle(&name, &entry, &BTreeMap::new())
         {
             names.extend(profile::secret_names(&settled.permissions));
         }
-        let source = References::new(references, self.inner.env.clone(), self.inner.keeper.clone());
         let mut values = BTreeMap::new();
         for name in names {
             // One that cannot be had cannot be in what comes either.
@@ -756,6 +760,15 @@ impl Host {
             }
         }
         self.redactor(&values)
+    }
+
+    /// Where the secrets of a profile come from: what it says itself, before what is said for all.
+    fn references(&self, profile: &ProfileName) -> References {
+        let mut references = self.inner.config.secrets.clone();
+        if let Some(config) = self.inner.config.profiles.get(profile) {
+            references.extend(config.secrets.clone());
+        }
+        References::new(references, self.inner.env.clone(), self.inner.keeper.clone())
     }
 
     fn redactor(&self, values: &BTreeMap<String, SecretValue>) -> Result<Redactor> {

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use midplane_core::batch;
-use midplane_core::event::{Event, FORMAT_VERSION, Record};
+use midplane_core::event::{Event, EventKind, FORMAT_VERSION, Record};
 use midplane_core::redact::Redactor;
 use midplane_core::run::StopCause;
 use midplane_core::stream::{self, Input, Observation, State, Step, Verdict};
@@ -112,7 +112,6 @@ impl Host {
             // Not redacted: it is what batches are compared with.
             created["sender_run_id"] = Value::from(name);
         }
-        let Value::Object(created) = created else { return Err(Error::internal("created", "it is an object")) };
         let events = stream::opened(created);
         let state = folded(&State::default(), &run_id, t_ms, &events);
         let goal = midplane_core::text::preview(&run.goal.unwrap_or_default(), 200);
@@ -260,7 +259,13 @@ impl Host {
                 events: append,
             };
             match log.append(append).await {
-                Ok(records) => records.iter().for_each(|record| feed.state.apply(record)),
+                Ok(records) => {
+                    records.iter().for_each(|record| feed.state.apply(record));
+                    // In one append of one process, whoever ends the run.
+                    if records.iter().any(|record| record.kind == EventKind::RuntimeTerminal) {
+                        self.trace(&row.run_id);
+                    }
+                }
                 // Another process was quicker, which is progress: it is read, and asked again.
                 Err(error) if error.code == "log-seq" => {
                     row = self.read_on(&row.run_id, feed).await?;

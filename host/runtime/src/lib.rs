@@ -67,7 +67,7 @@ pub use host::{Builder, CancelReceipt, Host};
 pub use ingest::{Ingested, OutsideRun};
 pub use midplane_core as core;
 pub use midplane_engine::plugin::Availability;
-pub use midplane_store::{RunQuery, RunRow};
+pub use midplane_store::{Leases, Machines, RunQuery, RunRow};
 pub use paths::Paths;
 pub use registry::Embedded;
 pub use secret::keeper::Keeper;

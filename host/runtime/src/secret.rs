@@ -53,6 +53,11 @@ impl References {
         Self { references, env, keeper }
     }
 
+    /// The names for which there is a reference.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.references.keys().map(String::as_str)
+    }
+
     /// The value of a secret, and where it was asked of a vault, what is to be audited.
     pub(crate) async fn resolve(&self, name: &str) -> (Result<SecretValue>, Option<Resolution>) {
         let own = format!("env:{name}");

@@ -246,15 +246,15 @@ fn key_values(attributes: Attributes) -> Vec<KeyValue> {
 fn exporter(settings: &Settings, tls: &Tls) -> Result<Option<SpanExporter>> {
     // One that cannot be read was noted when the settings were made.
     let Ok(Some(url)) = settings.url() else { return Ok(None) };
+    // Neither the URL nor a header is shown: each may hold a token.
     let bad =
-        |why: String| Error::invalid("telemetry-endpoint", format!("the endpoint for telemetry cannot be used: {why}"));
-    let target = Target::parse(url.as_str()).map_err(|error| bad(error.message))?;
+        |why: &str| Error::invalid("telemetry-endpoint", format!("the endpoint for telemetry cannot be used: {why}"));
+    let target = Target::parse(url.as_str()).map_err(|_| bad("it has a fragment, or no host that can be asked"))?;
     let time = Duration::from_millis(settings.timeout_ms);
     let mut headers = HeaderMap::new();
     for (name, value) in &settings.headers {
-        let name = HeaderName::try_from(name).map_err(|error| bad(error.to_string()))?;
-        // The error does not show the value.
-        let mut value = HeaderValue::try_from(value).map_err(|error| bad(error.to_string()))?;
+        let name = HeaderName::try_from(name).map_err(|_| bad("a header's name cannot be sent"))?;
+        let mut value = HeaderValue::try_from(value).map_err(|_| bad("a header's value cannot be sent"))?;
         value.set_sensitive(true);
         headers.insert(name, value);
     }
@@ -265,7 +265,7 @@ fn exporter(settings: &Settings, tls: &Tls) -> Result<Option<SpanExporter>> {
         .with_endpoint(url.as_str())
         .with_timeout(time)
         .build()
-        .map_err(|error| bad(error.to_string()))?;
+        .map_err(|_| bad("the exporter refuses it, or the compression that was asked for"))?;
     let service = &settings.service;
     let attributes = [
         KeyValue::new("service.name", service.name.clone()),
@@ -345,3 +345,6 @@ impl Collector {
         Ok(message)
     }
 }
+
+#[cfg(test)]
+mod tests;

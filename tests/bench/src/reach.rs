@@ -40,8 +40,8 @@ impl Home {
     /// Opens one. The guest is compiled and loaded when this returns.
     pub(crate) async fn open(limits: &[(&str, u64)]) -> Result<Self> {
         let folder = folder()?;
-        let limits = limits.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
-        let config = Config { limits, ..Config::default() };
+        let mut config = Config::default();
+        config.limits = limits.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
         let host = Host::builder().paths(Paths::under(folder.path())).plugin(GUEST).config(config).open().await?;
         let home = Self { host, _folder: Arc::new(folder) };
         home.start("noop").await?.outcome().await?;

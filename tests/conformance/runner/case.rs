@@ -5,32 +5,32 @@ use std::fmt;
 use serde_json::Value;
 
 /// One case of a file.
-pub struct Case<'a> {
+pub(crate) struct Case<'a> {
     /// Its name in the file.
-    pub name: &'a str,
+    pub(crate) name: &'a str,
     /// The whole case, for files whose cases have more than an input and an expectation.
-    pub raw: &'a Value,
+    pub(crate) raw: &'a Value,
 }
 
 impl<'a> Case<'a> {
-    pub fn new(raw: &'a Value) -> Result<Self, String> {
+    pub(crate) fn new(raw: &'a Value) -> Result<Self, String> {
         let name = raw.get("name").and_then(Value::as_str).ok_or("a case has no name")?;
         Ok(Self { name, raw })
     }
 
     /// What the original was given; `null` when the case has none.
-    pub fn input(&self) -> &'a Value {
+    pub(crate) fn input(&self) -> &'a Value {
         &self.raw["input"]
     }
 
     /// What the original did.
-    pub fn expect(&self) -> &'a Value {
+    pub(crate) fn expect(&self) -> &'a Value {
         &self.raw["expect"]
     }
 
     /// Whether whoever made the case marked the original's behaviour as doubtful: in a list of tags, or, in the `ark` files, as a
     /// field with the reason.
-    pub fn is_doubtful(&self) -> bool {
+    pub(crate) fn is_doubtful(&self) -> bool {
         let marks = ["quirk", "escape", "reference_defect"];
         let tags = self.raw["tags"].as_array().into_iter().flatten().filter_map(Value::as_str);
         tags.into_iter().any(|tag| marks.contains(&tag)) || marks.iter().any(|mark| self.raw.get(mark).is_some())
@@ -38,19 +38,19 @@ impl<'a> Case<'a> {
 }
 
 /// Runs one case against this project.
-pub type Check = fn(&Case<'_>) -> Ours;
+pub(crate) type Check = fn(&Case<'_>) -> Ours;
 
 /// What this project did with a case.
-pub struct Ours {
+pub(crate) struct Ours {
     /// In the words of a deviation rule.
-    pub outcome: Outcome,
+    pub(crate) outcome: Outcome,
     /// Whether that is what the original did, and if not, the difference.
-    pub same: Result<(), String>,
+    pub(crate) same: Result<(), String>,
 }
 
 /// Whether an input was taken, or refused with a code.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     Accepted,
     Refused(String),
 }
@@ -66,17 +66,17 @@ impl fmt::Display for Outcome {
 
 impl Ours {
     /// Taken, as the original did.
-    pub fn accepted() -> Self {
+    pub(crate) fn accepted() -> Self {
         Self { outcome: Outcome::Accepted, same: Ok(()) }
     }
 
     /// Refused, as the original did.
-    pub fn refused(code: impl Into<String>) -> Self {
+    pub(crate) fn refused(code: impl Into<String>) -> Self {
         Self { outcome: Outcome::Refused(code.into()), same: Ok(()) }
     }
 
     /// But not as the original did. The first difference stays.
-    pub fn differs(mut self, difference: impl Into<String>) -> Self {
+    pub(crate) fn differs(mut self, difference: impl Into<String>) -> Self {
         if self.same.is_ok() {
             self.same = Err(difference.into());
         }
@@ -84,7 +84,7 @@ impl Ours {
     }
 
     /// And `ours` must be what the original gave.
-    pub fn equal(self, what: &str, ours: &Value, original: &Value) -> Self {
+    pub(crate) fn equal(self, what: &str, ours: &Value, original: &Value) -> Self {
         if ours == original { self } else { self.differs(format!("{what}: ours {ours}, the original's {original}")) }
     }
 }

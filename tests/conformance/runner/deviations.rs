@@ -10,27 +10,27 @@ use crate::case::Outcome;
 /// The whole file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Deviations {
+pub(crate) struct Deviations {
     /// Files whose owner has not come yet.
-    pub pending: BTreeSet<String>,
+    pub(crate) pending: BTreeSet<String>,
     /// The rules; the first that covers a case counts.
     #[serde(default, rename = "rule")]
-    pub rules: Vec<Rule>,
+    pub(crate) rules: Vec<Rule>,
 }
 
 /// One way in which ours differs.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, try_from = "RuleText")]
-pub struct Rule {
-    pub file: String,
+pub(crate) struct Rule {
+    pub(crate) file: String,
     /// A pattern over names of cases: `*` is any text, also none.
-    pub cases: String,
+    pub(crate) cases: String,
     /// What ours does, which is asserted.
-    pub outcome: Outcome,
+    pub(crate) outcome: Outcome,
     /// Why that is better.
-    pub why: String,
+    pub(crate) why: String,
     /// The line of an issue or of the design that demands it. A rule for cases that are not marked as doubtful needs one.
-    pub demand: Option<String>,
+    pub(crate) demand: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -60,7 +60,7 @@ impl TryFrom<RuleText> for Rule {
 }
 
 impl Deviations {
-    pub fn read(path: &Path) -> Result<Self, String> {
+    pub(crate) fn read(path: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(path).map_err(|error| format!("`{}`: {error}", path.display()))?;
         toml::from_str(&text).map_err(|error| format!("`{}`: {error}", path.display()))
     }
@@ -68,7 +68,7 @@ impl Deviations {
 
 impl Rule {
     /// Whether a case of a file is this rule's.
-    pub fn covers(&self, file: &str, case: &str) -> bool {
+    pub(crate) fn covers(&self, file: &str, case: &str) -> bool {
         self.file == file && glob(&self.cases, case)
     }
 }

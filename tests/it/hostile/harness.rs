@@ -146,7 +146,9 @@ impl World {
         settings.insert("named".to_owned(), json!(format!("http://localhost:{}", places.port())));
         settings.insert("mode".to_owned(), json!(row.mode));
         let profile = ProfileConfig { settings, ..ProfileConfig::default() };
-        let config = Config { profiles: BTreeMap::from([(profile_name(), profile)]), limits, ..Config::default() };
+        let mut config = Config::default();
+        config.profiles.insert(profile_name(), profile);
+        config.limits = limits;
         let mut paths = Paths::under(home.path());
         paths.cache = cache.unwrap_or(paths.cache);
         let mut builder = Host::builder().paths(paths).config(config).helper(env!("CARGO_BIN_EXE_it-helper")).env(

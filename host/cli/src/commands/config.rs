@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::Subcommand;
 use console::style;
-use midplane::core::layers::{Node, Refused, Value};
+use midplane::core::layers::{Node, Refused, Step, Value, dotted};
 use midplane::core::text::{escape_controls, near};
 use midplane::core::{Error, ErrorKind};
 use midplane::{Config, Selection};
@@ -26,7 +26,7 @@ pub(crate) enum ConfigCommand {
         explain: bool,
         #[command(flatten)]
         identity: IdentityArgs,
-        /// Set a value for this call, such as `limits.events_max=1000`; may be repeated
+        /// Set a value for this call, such as `limits.run_events_max=1000`; may be repeated
         #[arg(long, value_name = "PATH=VALUE")]
         set: Vec<String>,
     },
@@ -38,7 +38,7 @@ pub(crate) enum ConfigCommand {
         /// The second
         #[arg(long, value_name = "IDENTITY", value_parser = part)]
         to: IdentityArgs,
-        /// Set a value for both, such as `limits.events_max=1000`; may be repeated
+        /// Set a value for both, such as `limits.run_events_max=1000`; may be repeated
         #[arg(long, value_name = "PATH=VALUE")]
         set: Vec<String>,
     },
@@ -176,9 +176,23 @@ fn part_of<'c>(config: &'c Config, profile: Option<&str>) -> Result<Option<&'c N
     })
 }
 
-/// The values below, as they may be shown: by path, in order.
+/// Every value below with its path, in order. A list is one value, because a layer gives it as a whole; a mapping is one
+/// if it is empty, replaced something, or was made from an expression.
 fn leaves(node: &Node) -> Vec<(String, &Node)> {
-    node.leaves()
+    let mut leaves = Vec::new();
+    let mut todo = vec![(Vec::new(), node)];
+    while let Some((path, node)) = todo.pop() {
+        let below = node.entries().filter(|map| !map.is_empty());
+        if below.is_none() || !node.replaced.is_empty() || node.written.is_some() {
+            leaves.push((dotted(&path), node));
+        }
+        for (key, node) in below.into_iter().flatten().rev() {
+            let mut path = path.clone();
+            path.push(Step::Key(key.clone()));
+            todo.push((path, node));
+        }
+    }
+    leaves
 }
 
 /// A value as it may be shown. Where a reference to a secret belongs, only a reference is.
@@ -242,21 +256,12 @@ type Change<'c> = (String, Option<&'c Node>, Option<&'c Node>);
 /// What differs, by path.
 fn changes<'c>(from: Option<&'c Node>, to: Option<&'c Node>) -> Vec<Change<'c>> {
     let of = |node: Option<&'c Node>| -> BTreeMap<String, &'c Node> {
-        node.into_iter().flat_map(Node::leaves).filter(|(_, node)| is_single(node)).collect()
+        node.into_iter().flat_map(leaves).filter(|(_, node)| node.entries().is_none_or(|map| map.is_empty())).collect()
     };
     let (from, to) = (of(from), of(to));
     let paths: std::collections::BTreeSet<&String> = from.keys().chain(to.keys()).collect();
     let sides = paths.into_iter().map(|path| (path.clone(), from.get(path).copied(), to.get(path).copied()));
     sides.filter(|(_, from, to)| from.map(|node| node.value.to_json()) != to.map(|node| node.value.to_json())).collect()
-}
-
-/// Whether what a node holds is said by no other line.
-fn is_single(node: &Node) -> bool {
-    match &node.value {
-        Value::Map(map) => map.is_empty(),
-        Value::List(list) => list.is_empty(),
-        _ => true,
-    }
 }
 
 fn diff(changes: &[Change<'_>]) -> String {

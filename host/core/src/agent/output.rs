@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::schema::Schema;
+use crate::schema::{Mismatch, Schema};
 use crate::text::shown;
 use crate::{Error, Result};
 
@@ -12,7 +12,7 @@ use crate::{Error, Result};
 /// `available` says whether there is a native value where the value cannot: a `null` is one only if this says so, and no
 /// value is one if this says not.
 ///
-/// Errors, all `invalid`: `unparseable`, `nonconforming` (its message begins with the JSON path of the problem),
+/// Errors, all `invalid`: `unparseable`, `nonconforming` (its message names the JSON path),
 /// `output-schema`, `output-schema-reference`.
 pub fn resolve(schema: &Value, text: &str, native: Option<&Value>, available: Option<bool>) -> Result<Value> {
     let schema = Schema::new(schema)?;
@@ -30,7 +30,10 @@ pub fn resolve(schema: &Value, text: &str, native: Option<&Value>, available: Op
     };
     match schema.mismatch(&value) {
         None => Ok(value),
-        Some(mismatch) => Err(Error::invalid("nonconforming", mismatch.to_string())),
+        Some(Mismatch { path, message }) => {
+            let message = format!("the answer does not fit the output schema: at `{path}`: {message}");
+            Err(Error::invalid("nonconforming", message))
+        }
     }
 }
 

@@ -80,7 +80,7 @@ impl Source {
         Self { root, spelled: BTreeMap::new() }
     }
 
-    /// The layer of assignments such as `limits.events_max=1000`, later ones over earlier ones. The path is dotted or
+    /// The layer of assignments such as `limits.run_events_max=1000`, later ones over earlier ones. The path is dotted or
     /// bracketed (a dot within a key is `\.`), the value is YAML. `name` stands for the file (`--set`).
     pub fn assignments<T: AsRef<str>>(name: &str, assignments: impl IntoIterator<Item = T>) -> Result<Self, Refused> {
         let empty = Self::from_data(Layer::Overrides, name, &serde_json::Map::new())?;
@@ -99,7 +99,7 @@ impl Source {
         let refused = |why: &str| {
             let text = shown(assignment, 80);
             Refused::at(&origin, "", "config-assignment", format!("`{text}` {why}"))
-                .hint("write `path=value`, for example `limits.events_max=1000`")
+                .hint("write `path=value`, for example `limits.run_events_max=1000`")
         };
         let (path, text) = assignment_parts(assignment).ok_or_else(|| refused("has no `=`"))?;
         let keys = split(path);

@@ -91,6 +91,24 @@ fn groups_that_include_each_other_end() {
 }
 
 #[test]
+fn deep_nesting_is_refused() {
+    for open in ["[", "{\"a\":", "a = [", "a = { b = ", "- ", "? ", "a:\n "] {
+        let (head, rest) = open.split_at(open.find(['[', '{']).unwrap_or(0));
+        let deep = format!("{head}{}", rest.repeat(100_000));
+        for name in LOCKS {
+            let python = name.starts_with(['u', 'r']) || name == "poetry.lock";
+            let source = if python { ("pyproject.toml", "[project]\nname = \"a\"\n") } else { ("package.json", "{}") };
+            let said = problem(source, (name, &deep));
+            assert!(said.starts_with("lock-") || said == "InSync", "{name}: {said}");
+        }
+        let said = problem(("package.json", &deep), ("package-lock.json", "{}"));
+        assert!(said.starts_with("lock-source-unreadable"), "{said}");
+        let said = problem(("pyproject.toml", &deep), ("uv.lock", "version = 1\n"));
+        assert!(said.starts_with("lock-source-unreadable"), "{said}");
+    }
+}
+
+#[test]
 fn differences_are_bounded() {
     let wanted: Vec<String> = (0..5000).map(|own| format!("\"p{own}\": \"1\"")).collect();
     let source = format!("{{\"dependencies\": {{{}}}}}", wanted.join(", "));

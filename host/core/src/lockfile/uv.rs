@@ -13,10 +13,19 @@ use super::read::{Document, Folder, Role, Value, list, start, table, text};
 use super::{DIFFERENCES_MAX, Difference, State, is_full, marker, state};
 use crate::problem::Problem;
 
+/// What `tool.uv.sources` says of a package.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sourced {
+    /// It comes from a path, a URL or a repository, which takes the place of its specifier.
+    Elsewhere,
+    /// It depends on a marker where it comes from: one requirement is recorded as several.
+    Split,
+}
+
 /// One requirement that the lock file recorded.
 struct Locked {
     requirement: Requirement,
-    /// Set where it comes from elsewhere than a registry, or from a named one.
+    /// Set where it comes from elsewhere than a registry.
     is_sourced: bool,
     offset: usize,
 }
@@ -113,9 +122,17 @@ pub(super) fn check(folder: &Folder<'_>) -> Result<State, Problem> {
         differs("dependency-groups".to_owned(), Some(group), None);
     }
 
-    let sourced: BTreeSet<String> = table(root, &["tool", "uv", "sources"])
-        .map(|sources| sources.keys().map(|name| normalised(name.get_ref())).collect())
-        .unwrap_or_default();
+    let sources = table(root, &["tool", "uv", "sources"]).unwrap_or(&none);
+    let mut sourced = BTreeMap::new();
+    for (name, value) in sources {
+        let kind = match value.get_ref().as_table() {
+            Some(one) if ["marker", "extra", "group"].iter().all(|key| !one.contains_key(*key)) => {
+                if one.contains_key("index") { continue } else { Sourced::Elsewhere }
+            }
+            _ => Sourced::Split,
+        };
+        sourced.insert(normalised(name.get_ref()), kind);
+    }
     let versions = versions(&packages);
     let compare =
         Compare { source: &source, document: &document, sourced: &sourced, versions: &versions, python: locked_python };
@@ -160,8 +177,8 @@ fn versions<'t>(packages: &[&'t DeTable<'_>]) -> BTreeMap<String, Vec<&'t str>> 
 struct Compare<'a> {
     source: &'a Document,
     document: &'a Document,
-    /// Names for which `tool.uv.sources` says where they come from.
-    sourced: &'a BTreeSet<String>,
+    /// By name.
+    sourced: &'a BTreeMap<String, Sourced>,
     versions: &'a BTreeMap<String, Vec<&'a str>>,
     /// What `requires-python` implies, markers leave out.
     python: Option<&'a str>,
@@ -184,8 +201,9 @@ impl Compare<'_> {
                 let specifiers = VersionSpecifiers::from_str(rest).map_err(|_| problem("`specifier` is malformed"))?;
                 let extras =
                     list(own, &["extras"]).filter_map(|extra| extra.get_ref().as_str()).map(normalised).collect();
-                let is_sourced =
-                    own.keys().any(|key| !matches!(key.get_ref().as_ref(), "name" | "specifier" | "marker" | "extras"));
+                let is_sourced = own
+                    .keys()
+                    .any(|key| !matches!(key.get_ref().as_ref(), "name" | "specifier" | "marker" | "extras" | "index"));
                 let requirement = Requirement {
                     name: normalised(name),
                     extras,
@@ -210,6 +228,21 @@ impl Compare<'_> {
             seen.insert((extra.map(str::to_owned), own.requirement.name.clone(), own.requirement.rest.clone()))
         };
         for (extra, own) in wanted.iter().filter(first) {
+            let requirement = &own.requirement;
+            if self.sourced.get(&requirement.name) == Some(&Sourced::Split) {
+                let is_part = |locked: &&Locked| {
+                    let parts_of_it = parts(&locked.requirement.specifiers);
+                    locked.requirement.name == requirement.name
+                        && self.extra_of(locked).as_deref() == *extra
+                        && (locked.is_sourced || parts_of_it == parts(&requirement.specifiers))
+                };
+                let before = left.len();
+                left.retain(|locked| !is_part(locked));
+                if left.len() == before {
+                    unpaired.push((*extra, *own));
+                }
+                continue;
+            }
             match left.iter().position(|locked| self.same(*extra, &own.requirement, locked)) {
                 Some(index) => {
                     left.swap_remove(index);
@@ -252,7 +285,7 @@ impl Compare<'_> {
     }
 
     fn is_sourced(&self, requirement: &Requirement) -> bool {
-        requirement.url.is_some() || self.sourced.contains(&requirement.name)
+        requirement.url.is_some() || self.sourced.get(&requirement.name) == Some(&Sourced::Elsewhere)
     }
 
     /// The extra of a recorded requirement, which uv writes as a part of its marker.

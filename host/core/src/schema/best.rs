@@ -5,7 +5,6 @@
 //! the problems inside it, as long as one stands out.
 
 use std::cmp::Ordering;
-use std::fmt;
 
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::paths::LocationSegment;
@@ -24,12 +23,6 @@ pub struct Mismatch {
     pub path: String,
     /// What is wrong there.
     pub message: String,
-}
-
-impl fmt::Display for Mismatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.message)
-    }
 }
 
 pub(super) fn mismatch(validator: &Validator, document: &Value, value: &Value) -> Option<Mismatch> {

@@ -257,7 +257,8 @@ impl Reader {
         match Limits::default().configured(&BTreeMap::from([(name.to_owned(), number)])) {
             Ok(_) => Some(number),
             Err(error) => {
-                self.error(node, field, "config-shape", error);
+                let known = Limits::default().get(name).is_some();
+                self.error(node, field, if known { "config-shape" } else { "config-unknown-key" }, error);
                 None
             }
         }

@@ -57,7 +57,7 @@ fn one_text() {
         "",
         "profile: {}\n",
         "profiles:\n  Deep Seek: {}\n  x: {setings: {}, plugin: [a], grants: [sudo, 5], secrets: {K: s3cret}}\n",
-        "limits:\n  memory_bytes: 3\n  events_max: lots\n  runs_max: -1\n",
+        "limits:\n  memory_bytes: 3\n  run_events_max: lots\n  runs_max: -1\n",
         "limits:\n  stack_bytes_max: 999999999\n",
         "profiles: [\n",
         "profiles: [a]\nsecrets: {A: 'env:A', B: 1}\ncertificate_authorities: x\nvault: 1\n",
@@ -83,7 +83,7 @@ fn every_layer_counts_and_says_so() {
         DEEP,
         (
             PROJECT,
-            "profiles:\n  x:\n    plugin: openai\n    settings: {model: small, base_url: 'http://p', tone: dry}\nlimits: {events_max: 7}\n",
+            "profiles:\n  x:\n    plugin: openai\n    settings: {model: small, base_url: 'http://p', tone: dry}\nlimits: {run_events_max: 7}\n",
         ),
         (
             OPERATOR,
@@ -91,7 +91,7 @@ fn every_layer_counts_and_says_so() {
         ),
         (
             "operator/environment.yaml",
-            "dev: {profiles: {x: {settings: {model: dev}}}}\nprod: {limits: {events_max: 1}}\n",
+            "dev: {profiles: {x: {settings: {model: dev}}}}\nprod: {limits: {run_events_max: 1}}\n",
         ),
         (
             "operator/machine.yaml",
@@ -109,7 +109,7 @@ fn every_layer_counts_and_says_so() {
     let x = ProfileName::new("x").expect("a name");
     assert_eq!(config.profiles[&x].grants, ["folder:/d:rw".parse().expect("a grant")]);
     assert!(config.is_of_project(&x));
-    assert_eq!(config.limits["events_max"], 7);
+    assert_eq!(config.limits["run_events_max"], 7);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn a_project_gives_itself_no_rights() {
             PROJECT,
             "profiles:\n  x:\n    grants: [shell]\n    secrets: {K: 'env:K'}\n    settings:\n      key: {secret: K}\n\
              secrets: {K: 'file:/etc/shadow'}\ncertificate_authorities: [ca.pem]\nenvironment_variables: [HOME]\n\
-             vault: {}\npaths: {data_root: /}\nlimits: {events_max: 999999999, grace_ms: 1}\n",
+             vault: {}\npaths: {data_root: /}\nlimits: {run_events_max: 999999999, grace_ms: 1}\n",
         ),
     ]);
     insta::assert_snapshot!(folder.refused(&[]));

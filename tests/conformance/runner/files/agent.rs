@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::case::{Case, Check, Ours};
 
-pub const CHECKS: &[(&str, Check)] = &[
+pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("ark-task-validation.json", task_validation),
     ("ark-result-invariants.json", result_invariants),
     ("ark-gating-capabilities.json", gating),

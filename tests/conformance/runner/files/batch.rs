@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::case::{Case, Check, Ours};
 
-pub const CHECKS: &[(&str, Check)] = &[("runner_event_batch.json", batch)];
+pub(crate) const CHECKS: &[(&str, Check)] = &[("runner_event_batch.json", batch)];
 
 fn batch(case: &Case<'_>) -> Ours {
     let text = case.raw["input_text"].as_str().unwrap_or_default();

@@ -25,7 +25,8 @@ use tokio::runtime::Runtime;
 
 use crate::case::{Case, Check, Ours};
 
-pub const CHECKS: &[(&str, Check)] = &[("ark-control-and-hub.json", control_and_hub), ("ark-registry.json", registry)];
+pub(crate) const CHECKS: &[(&str, Check)] =
+    &[("ark-control-and-hub.json", control_and_hub), ("ark-registry.json", registry)];
 
 /// What the runtimes of the original declare, in the order in which it registers them.
 const RUNTIMES: [(&str, &str); 4] = [
@@ -60,6 +61,10 @@ static PLUGINS: LazyLock<[Embedded; 2]> = LazyLock::new(|| {
 });
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a machine that runs tests runs threads"));
+
+/// How much longer than in the cases everything takes: their times are coarse, and only order and outcome count. A machine that
+/// is busy needs more than the original's few milliseconds to begin.
+const SLOWER: i64 = 3;
 
 type Settings = BTreeMap<String, Value>;
 
@@ -122,7 +127,7 @@ async fn controlled(case: &Case<'_>) -> Result<Ours, Error> {
     let (host, _, agent) = one(CONTROLLED, sleeps(input)).await?;
     let mut task = t1();
     if let Some(ms) = input["deadline_ms"].as_i64() {
-        task.deadline = Deadline::from_ms(now_ms().saturating_add(ms));
+        task.deadline = Deadline::from_ms(now_ms().saturating_add(ms.saturating_mul(SLOWER)));
     }
     let mut run = agent.run(task).await.map_err(|refusal| refusal.error)?;
     let id = run.id().clone();
@@ -130,7 +135,7 @@ async fn controlled(case: &Case<'_>) -> Result<Ours, Error> {
     if let Some(after) = input["cancel_after_ms"].as_u64() {
         // Counted from when it has begun, which the original's runs do at once.
         begun(&host, &id).await?;
-        tokio::time::sleep(Duration::from_millis(after)).await;
+        tokio::time::sleep(Duration::from_millis(after.saturating_mul(SLOWER.unsigned_abs()))).await;
         for _ in 0..input["cancels"].as_u64().unwrap_or(1) {
             receipts.push(json!(agent.cancel("t1").await?.disposition));
         }
@@ -273,7 +278,7 @@ async fn hub(case: &Case<'_>) -> Result<Ours, Error> {
 fn sleeps(input: &Value) -> Settings {
     Settings::from([
         setting("script", "sleep"),
-        setting("run_ms", input["run_ms"].as_u64().unwrap_or(0)),
+        setting("run_ms", input["run_ms"].as_u64().unwrap_or(0).saturating_mul(SLOWER.unsigned_abs())),
         setting("swallows", input["swallows_cancels"].as_u64().unwrap_or(0)),
     ])
 }

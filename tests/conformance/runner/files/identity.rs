@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::case::{Case, Check, Ours};
 
-pub const CHECKS: &[(&str, Check)] = &[
+pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("mxm_identity.json", identity),
     ("mxm_discovery.json", discovery),
     ("mxm_secrets.json", secrets),

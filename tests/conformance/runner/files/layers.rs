@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::case::{Case, Check, Ours};
 
-pub const CHECKS: &[(&str, Check)] = &[("mxm_config_merge.json", merged), ("mxm_config_view.json", viewed)];
+pub(crate) const CHECKS: &[(&str, Check)] = &[("mxm_config_merge.json", merged), ("mxm_config_view.json", viewed)];
 
 fn merged(case: &Case<'_>) -> Ours {
     let input = case.input();

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::case::{Case, Check, Ours};
 
-pub const CHECKS: &[(&str, Check)] = &[("runtm_lockfiles.json", lockfiles)];
+pub(super) const CHECKS: &[(&str, Check)] = &[("runtm_lockfiles.json", lockfiles)];
 
 fn lockfiles(case: &Case<'_>) -> Ours {
     let input = case.input();

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::case::{Case, Check, Ours, Outcome};
 
-pub const CHECKS: &[(&str, Check)] = &[
+pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("runtm_deployment_state.json", deployment_state),
     ("runtm_session_state.json", session_state),
     ("runtm_deploy_tracking.json", deploy_tracking),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::case::{Case, Check, Ours};
 
-pub const CHECKS: &[(&str, Check)] = &[
+pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("runtm_manifest.json", manifest_file),
     ("runtm_env_var.json", part),
     ("runtm_submodels.json", part),

@@ -14,7 +14,7 @@ mod telemetry;
 use crate::case::Check;
 
 /// Every file that is read, with its check.
-pub fn checks() -> Vec<(&'static str, Check)> {
+pub(crate) fn checks() -> Vec<(&'static str, Check)> {
     let families = [
         agent::CHECKS,
         batch::CHECKS,

@@ -20,7 +20,7 @@ use crate::case::{Case, Check, Ours};
 
 mod enums;
 
-pub const CHECKS: &[(&str, Check)] = &[
+pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("runtm_ids.json", ids),
     ("runtm_urls.json", urls),
     ("runtm_env_file.json", env_file),

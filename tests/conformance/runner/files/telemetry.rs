@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::case::{Case, Check, Ours};
 
-pub const CHECKS: &[(&str, Check)] = &[("runtm_telemetry.json", telemetry)];
+pub(crate) const CHECKS: &[(&str, Check)] = &[("runtm_telemetry.json", telemetry)];
 
 fn telemetry(case: &Case<'_>) -> Ours {
     let input = case.input();

@@ -103,6 +103,10 @@ impl TaskArgs {
         set(&mut task.max_rounds, &self.max_turns);
         set(&mut task.budget_usd, &self.budget_usd);
         set(&mut task.timeout_ms, &self.timeout.map(values::millis));
+        if self.timeout.is_some() {
+            // One bound in time: the option takes the place of the file's.
+            task.deadline = None;
+        }
         set(&mut task.permissions.network, &self.network.map(|switch| switch == Switch::On));
         if let Some(mode) = self.mode {
             task.permissions.mode = mode.into();
