@@ -114,19 +114,3 @@ async fn file(name: &str, path: &str) -> Result<SecretValue> {
         }
     }
 }
-
-/// What references of secrets are refused with here.
-pub const CODES: &[midplane_core::codes::Code] = &[
-    midplane_core::codes::Code {
-        code: "secret",
-        kind: midplane_core::ErrorKind::NotFound,
-        meaning: "A secret that a profile needs is not where its reference says, or the reference itself is not one.",
-        recovery: "Set the variable or write the file, or name another source under `secrets:` in the configuration.",
-    },
-    midplane_core::codes::Code {
-        code: "vault-missing",
-        kind: midplane_core::ErrorKind::Invalid,
-        meaning: "A reference `vault:NAME` is used where no vault is configured, or no role is known to ask it with.",
-        recovery: "Add `vault:` with stores, references and policies, and state the identity (`MIDPLANE_ROLE`).",
-    },
-];
