@@ -22,8 +22,6 @@
 //! verify that a recorded tree is complete: it says whether the lock file still answers the project's own files. Where
 //! that cannot be told from the files, the state is [`State::Unknown`] and never in sync.
 
-#![allow(clippy::result_large_err, reason = "a problem ends the reading of its file: it is made once, not in a loop")]
-
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;

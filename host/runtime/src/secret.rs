@@ -1,7 +1,7 @@
 //! Where the values of secrets come from, for those who hand them over.
 //!
 //! # Layout
-//! - here: [`SecretSource`], what a call asks; [`References`], what the operator wrote (`env:NAME`, `file:/path`, `vault:NAME`)
+//! - here: `SecretSource`, what a call asks; `References`, what the operator wrote (`env:NAME`, `file:/path`, `vault:NAME`)
 //! - [`keeper`]: secrets of a vault for one identity, each decided, read, timed and audited
 //! - `backend`: variables, files, the keyring; `command`: programs such as gopass
 //!

@@ -50,12 +50,10 @@ fn each<R: io::BufRead>(
         if whole.len() > lines.bytes_max() || Document::parse_bytes(&whole).is_ok() {
             return judge(first.number, &whole);
         }
-        let mut number = first.number;
-        for line in whole.split(|byte| *byte == b'\n') {
+        for (number, line) in (first.number..).zip(whole.split(|byte| *byte == b'\n')) {
             if !line.trim_ascii().is_empty() {
                 refused |= judge(number, line)?;
             }
-            number += 1;
         }
         return Ok(refused);
     }

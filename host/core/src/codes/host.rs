@@ -106,9 +106,6 @@ codes! {
     Invalid "task":
         "A task breaks a rule, so no run was started."
         => "Mend the field that the message names; all issues are listed beside it.";
-    Unsupported "task-unsupported":
-        "The task needs what this plugin does not declare, so no run was started."
-        => "Use another profile, or leave out what the message names. `midplane plugin show` lists what a plugin can do.";
     Invalid "mcp-servers":
         "A file of MCP servers is no YAML or JSON of the right shape."
         => "Mend it at the place named: a list of servers, each with `name` and `command`.";
@@ -276,9 +273,6 @@ codes! {
     Internal "finish-reason":
         "The plugin ended with a finish reason that does not exist."
         => "Report it to the plugin's author.";
-    Internal "agent-error":
-        "The agent says that it failed, in words of its own and without a code."
-        => "Read the message; it is the vendor's or the adapter's.";
     Internal "no-error":
         "The plugin says that it failed and not why."
         => "Look at the run's events and log; report it to the plugin's author.";

@@ -10,7 +10,7 @@
 //!
 //! # Layout
 //! - [`request`]: what a guest may write, and which of its headers are dropped
-//! - [`resolve`], [`connect`]: name to checked addresses; address to connection
+//! - `resolve`, `connect`: name to checked addresses; address to connection
 //! - [`auth`]: a secret put into a request: by a credential rule, or for placeholders in a body
 //! - [`send`]: one hop after the other, what may have happened, the audit
 //! - [`response`]: the head, the body as it arrives, the body as a blob

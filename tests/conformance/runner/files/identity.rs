@@ -109,12 +109,8 @@ fn secrets(case: &Case<'_>) -> Ours {
     let text = |field: &str| input[field].as_str().unwrap_or_default();
     let invalid = |why: &'static str| Error::invalid("vault-value", why);
     match input["op"].as_str() {
-        Some("identifier") => {
-            verdict(case, identifier(text("value")).map(|()| json!({})).map_err(invalid).as_ref().map(Value::clone))
-        }
-        Some("clean") => {
-            verdict(case, clean(text("value")).map(|()| json!({})).map_err(invalid).as_ref().map(Value::clone))
-        }
+        Some("identifier") => verdict(case, identifier(text("value")).map_err(invalid).as_ref().map(|()| json!({}))),
+        Some("clean") => verdict(case, clean(text("value")).map_err(invalid).as_ref().map(|()| json!({}))),
         Some("principal") => {
             let principal = Principal::of_role(text("role"));
             verdict(case, principal.as_ref().map(|principal| json!({ "value": principal })))
