@@ -99,9 +99,9 @@ impl App {
         .build()
     }
 
-    /// What the environment states of the identity.
-    pub(crate) fn selection(&self) -> Selection {
-        Selection::from_env(|name| std::env::var(name).ok())
+    /// The blocks of configuration that the identity of this process selects.
+    pub(crate) fn selection(&self) -> Result<Selection, Error> {
+        Ok(identify(&Stated::default())?.selection())
     }
 
     /// The configuration for an identity, with assignments of the command line.

@@ -74,18 +74,6 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// As the environment says: `MIDPLANE_ENVIRONMENT`, `MIDPLANE_MACHINE`, `MIDPLANE_SUBSTRATE`, `MIDPLANE_ROLE`.
-    #[must_use]
-    pub fn from_env(get: impl Fn(&str) -> Option<String>) -> Self {
-        let of = |name: &str| get(name).unwrap_or_default();
-        Self {
-            environment: of("MIDPLANE_ENVIRONMENT"),
-            machine: of("MIDPLANE_MACHINE"),
-            substrate: of("MIDPLANE_SUBSTRATE"),
-            role: of("MIDPLANE_ROLE"),
-        }
-    }
-
     /// The name for a layer; none for one that has no blocks.
     fn of(&self, layer: Layer) -> Option<&str> {
         match layer {

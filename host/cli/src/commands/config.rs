@@ -103,9 +103,11 @@ fn part(text: &str) -> Result<IdentityArgs, String> {
 }
 
 pub(crate) fn run(app: &App, command: &ConfigCommand) -> anyhow::Result<Exit> {
+    // The blocks that a run would have, unless others are named.
+    let here = app.selection()?;
     match command {
         ConfigCommand::Show { profile, explain, identity, set } => {
-            let config = match app.config_for(&identity.over(app.selection()), set) {
+            let config = match app.config_for(&identity.over(here), set) {
                 Ok(config) => config,
                 Err(refused) => return broken(app, &refused),
             };
@@ -122,7 +124,7 @@ pub(crate) fn run(app: &App, command: &ConfigCommand) -> anyhow::Result<Exit> {
             }
         }
         ConfigCommand::Diff { from, to, set } => {
-            let load = |identity: &IdentityArgs| app.config_for(&identity.over(app.selection()), set);
+            let load = |identity: &IdentityArgs| app.config_for(&identity.over(here.clone()), set);
             let (from, to) = match (load(from), load(to)) {
                 (Ok(from), Ok(to)) => (from, to),
                 (Err(refused), _) | (_, Err(refused)) => return broken(app, &refused),
