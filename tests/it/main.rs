@@ -9,6 +9,7 @@ mod ingest;
 mod library;
 mod peer;
 mod processes;
+mod project;
 mod rules;
 mod scenarios;
 mod script_server;
