@@ -4,6 +4,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use midplane_core::codes;
 use midplane_core::lockfile::{self, Manager, ProjectFiles, Status};
 use midplane_core::manifest::Manifest as PluginManifest;
 use midplane_core::problem::Problem;
@@ -88,8 +89,23 @@ impl Checked {
     }
 
     fn new(file: &Path, kind: FileKind, problems: Vec<Problem>) -> Self {
-        Self { file: file.display().to_string(), kind, problems, lock: None }
+        Self {
+            file: file.display().to_string(),
+            kind,
+            problems: problems.into_iter().map(advised).collect(),
+            lock: None,
+        }
     }
+}
+
+/// A problem with what to do about it: where its rule has nothing closer to say, what its code says.
+fn advised(problem: Problem) -> Problem {
+    let recovery = || codes::find(&problem.code).map(|code| code.recovery);
+    let Some(recovery) = problem.hint.is_none().then(recovery).flatten() else { return problem };
+    // A sentence of the catalogue in the form of a hint.
+    let mut letters = recovery.trim_end_matches('.').chars();
+    let first = letters.next().map(|first| first.to_ascii_lowercase());
+    problem.hint(first.into_iter().chain(letters).collect::<String>())
 }
 
 /// Checks a project: its manifest, which must be there, its requests and discovery files if they are, and the lock files
@@ -148,7 +164,7 @@ pub fn check_text(text: &str, file: &str, kind: FileKind, mode: Mode) -> Vec<Pro
         FileKind::Plugin => PluginManifest::parse(text, file).err().map(|error| vec![plugin_problem(file, error)]),
         FileKind::Lock => None,
     };
-    problems.unwrap_or_default()
+    problems.unwrap_or_default().into_iter().map(advised).collect()
 }
 
 /// The error of a plugin's manifest has its place in front of its message (`plugin.toml:3:9: ...`).
