@@ -119,6 +119,7 @@ fn count(telemetry: &Telemetry, name: &str) -> f64 {
 const FAILURES: &str = "runtm_telemetry_flush_failures";
 const DROPPED: &str = "runtm_telemetry_dropped_events";
 
+/// Attributes in the order in which they stand.
 fn shown(attributes: &[Attribute]) -> String {
     let value = |attribute: &Attribute| match attribute.value.as_ref().and_then(|any| any.value.clone()) {
         Some(Any::StringValue(text)) => text,
@@ -135,7 +136,10 @@ fn decode(body: &[u8]) -> String {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let mut text = String::new();
     for resource in &request.resource_spans {
-        text += &format!("resource{}\n", shown(&resource.resource.as_ref().expect("a resource").attributes));
+        // A resource is a set: the library behind it keeps no order.
+        let mut of_resource = resource.resource.clone().expect("a resource").attributes;
+        of_resource.sort_by(|one, other| one.key.cmp(&other.key));
+        text += &format!("resource{}\n", shown(&of_resource));
         for spans in &resource.scope_spans {
             text += &format!("scope {}\n", spans.scope.as_ref().expect("a scope").name);
             for span in &spans.spans {
