@@ -108,6 +108,9 @@ impl Run<'_> {
             let batch =
                 stream.next_batch().map_err(|error| Broken { error: harmless(error), in_stream: true, heard })?;
             let Some(batch) = batch else {
+                if decoder.ends_whole() {
+                    break;
+                }
                 let error =
                     Error::unavailable("stream-truncated", "the vendor's stream ended before its reply was whole");
                 return Err(Broken { error, in_stream: true, heard });

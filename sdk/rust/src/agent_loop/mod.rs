@@ -15,6 +15,7 @@
 //!
 //! # Layout
 //! - [`Vendor`], [`Decoder`], [`Turn`], [`Reply`], [`run`]: this file, and the order of things in a run
+//! - [`adapter`]: settings, declarations, refusals and availability, the same for every adapter
 //! - [`exchange`]: one model turn: send, stream, retry
 //! - [`retry`]: how long to wait, as a pure function
 //! - [`ledger`]: what was used
@@ -24,6 +25,7 @@
 //! # What it never does
 //! It knows no vendor, runs no tool itself, and never repeats a request whose output the caller has seen.
 
+pub mod adapter;
 pub mod exchange;
 pub mod ledger;
 pub mod retry;
@@ -86,6 +88,12 @@ pub trait Decoder {
 
     /// Whether the vendor has said that the reply is whole. Nothing is read after that.
     fn is_complete(&self) -> bool;
+
+    /// The body has ended as it should (a connection that broke is an error before). Says whether that makes the reply
+    /// whole: only where the vendor has no last event of its own, and what it said before was an end.
+    fn ends_whole(&mut self) -> bool {
+        false
+    }
 
     /// The reply. Called only when it is whole.
     fn reply(self: Box<Self>) -> Result<Reply>;

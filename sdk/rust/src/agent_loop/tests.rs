@@ -9,7 +9,7 @@ use crate::host::Request;
 use crate::http::status_error;
 use crate::testing::{FakeHost, Reply as Http, answer, task};
 
-struct Toy;
+pub(super) struct Toy;
 
 #[derive(Default)]
 struct ToyDecoder {
@@ -91,6 +91,10 @@ impl Decoder for ToyDecoder {
 
     fn is_complete(&self) -> bool {
         self.stop.is_some()
+    }
+
+    fn ends_whole(&mut self) -> bool {
+        self.text.ends_with("the end.")
     }
 
     fn reply(self: Box<Self>) -> Result<Reply> {
@@ -235,6 +239,17 @@ fn a_stream_that_breaks_after_output_fails_the_run_and_keeps_what_was_heard() {
     let host = FakeHost::new().reply(says(&events));
     let outcome = run_task(&host, &task("greet"));
     insta::assert_snapshot!(record(&host, &outcome));
+}
+
+#[test]
+fn a_body_that_ends_is_a_whole_reply_only_where_the_vendor_has_no_last_event() {
+    let host = FakeHost::new().reply(says(&[json!({ "text": "This is the end." })]));
+    let outcome = run_task(&host, &task("greet"));
+    assert_eq!((outcome.finish_reason.as_str(), outcome.output.as_str()), ("done", "This is the end."));
+
+    let broken = says(&[json!({ "text": "This is the end." })]).broken(Error::unavailable("body-truncated", "cut"));
+    let outcome = run_task(&FakeHost::new().reply(broken), &task("greet"));
+    assert_eq!(outcome.error.map(|error| error.code), Some("body-truncated".into()));
 }
 
 #[test]
