@@ -199,6 +199,12 @@ struct Run<'a> {
     system: String,
     transcript: Transcript,
     ledger: Ledger,
+    /// When the counters were last made an event.
+    usage_told_ms: Option<u64>,
+    /// They have changed since.
+    usage_untold: bool,
+    /// The vendor has taken a request that names the attachments.
+    attached: bool,
     /// Text of the reply that is arriving.
     text: String,
     /// Text of the last whole reply that had some.
@@ -227,9 +233,6 @@ impl<'a> Run<'a> {
                 format!("the task has an output schema and the host offers no `{RETURN_RESULT}`"),
             ));
         }
-        for attachment in &task.attachments {
-            events.attached(attachment)?;
-        }
         let system = system::prompt(task, returns);
         Ok(Self {
             host,
@@ -241,6 +244,9 @@ impl<'a> Run<'a> {
             system,
             transcript,
             ledger: Ledger::default(),
+            usage_told_ms: None,
+            usage_untold: false,
+            attached: false,
             text: String::new(),
             output: String::new(),
             steers: Vec::new(),
@@ -279,22 +285,22 @@ impl<'a> Run<'a> {
                 }
                 Stop::Again => {}
                 Stop::Done if reply.calls.is_empty() => {
-                    if self.take_steers()? && may_go_on {
-                        continue;
+                    // What the user added is answered, or the run is out of turns; it is never dropped.
+                    if !self.take_steers()? {
+                        if !returns {
+                            return Ok(self.answered());
+                        }
+                        if reminders == REMINDERS_MAX {
+                            return Ok(End::Failed(Error::invalid(
+                                "no-result",
+                                format!("the model ended without calling `{RETURN_RESULT}`"),
+                            )));
+                        }
+                        reminders += 1;
+                        force_tool = Some(RETURN_RESULT);
+                        let text = format!("Call `{RETURN_RESULT}` now with your final answer. Write no other text.");
+                        self.transcript.push(self.vendor.user(&text));
                     }
-                    if !returns {
-                        return Ok(End::Done);
-                    }
-                    if reminders == REMINDERS_MAX {
-                        return Ok(End::Failed(Error::invalid(
-                            "no-result",
-                            format!("the model ended without calling `{RETURN_RESULT}`"),
-                        )));
-                    }
-                    reminders += 1;
-                    force_tool = Some(RETURN_RESULT);
-                    let text = format!("Call `{RETURN_RESULT}` now with your final answer. Write no other text.");
-                    self.transcript.push(self.vendor.user(&text));
                 }
                 Stop::Done if !may_go_on && !calls_result(&reply.calls) => {
                     // Nobody would read the answers, and what the tools change would surprise.
@@ -311,6 +317,14 @@ impl<'a> Run<'a> {
             self.transcript.save(self.host);
             self.check_budget()?;
         }
+    }
+
+    /// The end of a run whose model has nothing more to say. One that said and did nothing at all did not do the task.
+    fn answered(&self) -> End {
+        if self.output.is_empty() && self.call_ids.is_empty() {
+            return End::Failed(Error::internal("empty-reply", "the model ended without a text and without a call"));
+        }
+        End::Done
     }
 
     /// Runs the calls of one reply and appends an answer for each. Says whether the structured answer was accepted: the
