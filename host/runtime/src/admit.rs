@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tracing::Instrument as _;
 
-use crate::approval::{Approvals, Policy};
+use crate::approval::{Answering, Approvals, Questions};
 use crate::blob::{BlobBudget, BlobSpace};
 use crate::call::{Call, Sink};
 use crate::driver::{COMMANDS_MAX, Driver, Ended, Invocation, now_ms};
@@ -312,6 +312,7 @@ impl Host {
             control,
             deadline,
             budget_usd: task.budget_usd,
+            prices: self.inner.prices.clone(),
             sink: sink.clone(),
             writes: written,
             commands: ordered,
@@ -331,9 +332,10 @@ impl Host {
             output_schema: task.output_schema.clone(),
             tools,
         };
+        let questions = shared.questions.clone();
         let cancel_ports = cancel_ports(self.clone(), profile, &services, shared);
         let invocation = Invocation { plugin: profile.plugin.clone(), ports, cancel_ports, task: agent_task };
-        self.register(run_id.clone(), Active { commands, ended: ending.clone(), cancelled: Arc::default() });
+        self.register(run_id.clone(), Active { commands, ended: ending.clone(), cancelled: Arc::default(), questions });
         let span = tracing::info_span!("run", run = %run_id, plugin = %profile.manifest.name, profile = %profile.name);
         let (room, host, id) = (self.inner.room.clone(), self.clone(), run_id.clone());
         if self.inner.owner.is_some() {
@@ -370,6 +372,7 @@ struct Shared {
     http: Arc<HttpBudget>,
     blobs: BlobSpace,
     placeholders: Placeholders,
+    questions: Questions,
 }
 
 impl Shared {
@@ -379,6 +382,7 @@ impl Shared {
             http: Arc::new(HttpBudget::new(limits)),
             blobs: BlobSpace::new(host.inner.spool.clone(), budget, redactor.clone()),
             placeholders: Placeholders::new()?,
+            questions: Questions::default(),
         })
     }
 }
@@ -410,7 +414,11 @@ impl<E: ports::Events + Sink + 'static> Services<E> {
     fn ports(&self, host: &Host, profile: &Profile, shared: &Shared, folder: Option<Arc<Workspace>>) -> Ports {
         let Self { call, rights, secrets, redactor, events, tools } = self;
         let span = tracing::info_span!("call", plugin = %profile.manifest.name, profile = %profile.name);
-        let policy = host.inner.asker.clone().map_or(Policy::Decline, Policy::Ask);
+        let answering = Answering {
+            policy: host.approvals(&profile.name),
+            asker: host.inner.asker.clone(),
+            questions: shared.questions.clone(),
+        };
         Ports {
             control: call.control.clone(),
             config: self.config(profile, shared),
@@ -439,7 +447,7 @@ impl<E: ports::Events + Sink + 'static> Services<E> {
                 Some(tools) => tools.clone(),
                 None => Arc::new(Without("a tool")),
             },
-            approval: Arc::new(Approvals::new(call.clone(), policy, redactor.clone())),
+            approval: Arc::new(Approvals::new(call.clone(), answering, redactor.clone())),
             process: Arc::new(Processes::new(
                 call.clone(),
                 rights.clone(),
