@@ -112,6 +112,8 @@ limits! {
     http_idle_ms_max = 120_000, true;
     /// redirects followed
     http_redirects_max = 10, false;
+    /// requests to the loopback endpoints of one run at once; more wait
+    endpoint_connections_max = 32, false;
     /// bytes that blobs of one run may hold on the host
     blob_bytes_max = 1024 * MIB, true;
     /// tool calls of one run

@@ -130,7 +130,8 @@ impl Driver {
             None => return self.end(End::Fault(Fault::Dropped)).await,
         };
         self.feed(Input::Running).await?;
-        let Invocation { plugin, ports, cancel_ports, mut task } = invocation;
+        let Invocation { plugin, mut ports, cancel_ports, mut task } = invocation;
+        ports.config = provisioned.config(&ports.config);
         task.attachments = provisioned.attachments.clone();
         task.working_directory = provisioned.working_directory.clone();
         let limits = self.limits.clone();

@@ -32,6 +32,7 @@ use crate::config::Config;
 use crate::context::RuntimeContext;
 use crate::driver::{Command, Ended, index_of, now_ms};
 use crate::egress::{Resolve, SystemResolver, Tls};
+use crate::endpoints::Tokens;
 use crate::ingest::Feeds;
 use crate::owner::Owner;
 use crate::paths::Paths;
@@ -698,6 +699,7 @@ impl Host {
             config: Arc::new(settled.config),
             secret_settings: settled.secret_settings,
             permissions: Arc::new(settled.permissions),
+            endpoints: settled.endpoints.into(),
             limits: settled.limits,
         })
     }
@@ -732,9 +734,14 @@ impl Host {
         Ok(grants)
     }
 
-    /// The values of secrets that a profile may have applied, and a redactor that hides them. A secret that cannot be had
-    /// is left out; where it is needed, that is said then.
-    pub(crate) async fn secrets(&self, profile: &Profile, grants: &Grants) -> Result<(Resolved, Redactor)> {
+    /// The values of secrets that a profile may have applied, those that the host made for the call (`own`), and a redactor
+    /// that hides them. A secret that cannot be had is left out; where it is needed, that is said then.
+    pub(crate) async fn secrets(
+        &self,
+        profile: &Profile,
+        grants: &Grants,
+        own: &Tokens,
+    ) -> Result<(Resolved, Redactor)> {
         let source = self.references(&profile.name);
         let mut audits = Vec::new();
         let mut values = BTreeMap::new();
@@ -751,7 +758,9 @@ impl Host {
                 }
             }
         }
-        let redactor = self.redactor(&values)?;
+        values.extend(own.iter().map(|(name, value)| (name.clone(), value.clone())));
+        // Values of one run are in no other: their redactor is not kept.
+        let redactor = if own.is_empty() { self.redactor(&values)? } else { new_redactor(&values)? };
         Ok((Resolved { values, missing, audits }, redactor))
     }
 
@@ -800,11 +809,7 @@ impl Host {
         if let Some(redactor) = cached.get(&key) {
             return Ok(redactor.clone());
         }
-        let secrets = Secrets::new(values.iter().map(|(name, value)| (name.as_str(), value.expose())))?;
-        for weak in secrets.weak() {
-            tracing::warn!(secret = %weak, "the secret is so short that it cannot be found safely in what comes back");
-        }
-        let redactor = Redactor::new(secrets);
+        let redactor = new_redactor(values)?;
         // A value that changes leaves its redactor behind; a handful is kept at most.
         if cached.len() >= REDACTORS_MAX {
             cached.clear();
@@ -961,6 +966,14 @@ impl Host {
 /// Whether a run is fed from outside, so that no process drives it.
 fn is_outside(row: &RunRow) -> bool {
     row.index.summary.get(OUTSIDE).is_some()
+}
+
+fn new_redactor(values: &BTreeMap<String, SecretValue>) -> Result<Redactor> {
+    let secrets = Secrets::new(values.iter().map(|(name, value)| (name.as_str(), value.expose())))?;
+    for weak in secrets.weak() {
+        tracing::warn!(secret = %weak, "the secret is so short that it cannot be found safely in what comes back");
+    }
+    Ok(Redactor::new(secrets))
 }
 
 /// Redactors that are kept.

@@ -34,6 +34,7 @@ pub mod config;
 pub mod context;
 mod driver;
 mod egress;
+mod endpoints;
 #[cfg(test)]
 mod fakes;
 mod first_party;
