@@ -231,9 +231,13 @@ fn permissions(
     let permissions: Vec<PermissionRequest> = found.into_iter().map(|(_, request)| request).collect();
     // One that nothing uses would never be applied, and the vendor's refusal would not say why.
     let used = |name: &str| {
-        permissions
-            .iter()
-            .any(|p| matches!(&p.wanted, Wanted::Http { credential, .. } if credential.as_deref() == Some(name)))
+        permissions.iter().any(|p| match &p.wanted {
+            // A setting can choose any of them.
+            Wanted::Http { credential: Some(template), .. } => {
+                template.settings().next().is_some() || template.to_string() == name
+            }
+            _ => false,
+        })
     };
     match (credentials.iter().position(|credential| !used(&credential.name)), root.get("credentials")) {
         (Some(index), Some(field)) => {
@@ -267,11 +271,7 @@ fn permission(
             check_filled(&url, &[&template], settings, |words| Prefix::parse(&words.concat()).map(drop))?;
             let credential = match section.get("credential") {
                 None => None,
-                Some(field) => {
-                    let known: Vec<(&str, &str)> =
-                        credentials.iter().map(|c| (c.name.as_str(), c.name.as_str())).collect();
-                    Some(field.choice(&known)?.to_owned())
-                }
+                Some(field) => Some(credential(&field, settings, credentials)?),
             };
             Wanted::Http { url: template, methods: methods(&section.need("methods")?)?, credential }
         }
@@ -296,6 +296,18 @@ fn permission(
     let optional = section.get("optional").map_or(Ok(false), |field| field.boolean())?;
     let reason = section.need("reason")?.line(300)?.to_owned();
     Ok((section.start(), PermissionRequest { wanted, optional, reason }))
+}
+
+/// The name of a credential, or a placeholder of the setting that chooses it.
+fn credential(field: &Field<'_>, settings: &BTreeMap<String, Setting>, credentials: &[Credential]) -> Result<Template> {
+    let template = template(field, settings)?;
+    if template.settings().next().is_none() {
+        let known: Vec<(&str, &str)> = credentials.iter().map(|c| (c.name.as_str(), c.name.as_str())).collect();
+        field.choice(&known)?;
+        return Ok(template);
+    }
+    check_filled(field, &[&template], settings, |words| super::chosen(credentials, &words.concat()).map(drop))?;
+    Ok(template)
 }
 
 /// A text whose placeholders name settings that are there and are strings.
