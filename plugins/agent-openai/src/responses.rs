@@ -137,7 +137,8 @@ impl Decoder for ResponseStream {
         }
         let status = last["status"].as_str().unwrap_or("completed");
         let cut = status == "incomplete";
-        let reason = last["incomplete_details"]["reason"].as_str().unwrap_or("incomplete");
+        // A server that gives no reason means the one that there always is.
+        let reason = last["incomplete_details"]["reason"].as_str().unwrap_or("max_output_tokens");
         let stop_word = if cut { reason } else { status }.to_owned();
         let stop = match (status, reason) {
             ("completed", _) => refusal(&items).map_or(Stop::Done, Stop::Failed),
