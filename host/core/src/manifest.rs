@@ -16,7 +16,7 @@ mod fields;
 mod reader;
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::{fmt, iter};
 
 use semver::Version;
 use serde::{Deserialize, Serialize};
@@ -215,8 +215,8 @@ pub struct Endpoint {
     pub name: String,
     /// What it stands for: the `url` of a `permissions.http`, or one that continues it.
     pub url: Template,
-    /// The credential that is applied, which that permission names.
-    pub credential: String,
+    /// The credential that is applied, as that permission names it.
+    pub credential: Template,
 }
 
 /// One permission as the manifest writes it.
@@ -241,8 +241,9 @@ pub enum Wanted {
         url: Template,
         /// Methods in upper case.
         methods: Vec<String>,
-        /// The name of the credential that may be applied there.
-        credential: Option<String>,
+        /// The name of the credential that may be applied there; a setting can choose it, and then it can be
+        /// [`ANONYMOUS`]: none is applied, and none is needed.
+        credential: Option<Template>,
     },
     /// `[permissions.workspace]`: the workspace of the run.
     Workspace {
@@ -273,7 +274,7 @@ impl Wanted {
     /// The settings that it names.
     pub fn settings(&self) -> impl Iterator<Item = &str> {
         let templates: Vec<&Template> = match self {
-            Self::Http { url, .. } => vec![url],
+            Self::Http { url, credential, .. } => iter::once(url).chain(credential).collect(),
             Self::Folder { path, .. } => vec![path],
             Self::Command { argv, .. } => argv.iter().collect(),
             Self::Workspace { .. } | Self::Shell => Vec::new(),
@@ -345,6 +346,18 @@ impl From<Template> for String {
     fn from(template: Template) -> Self {
         template.to_string()
     }
+}
+
+/// The credential of a name; none for [`ANONYMOUS`]. The error is the reason.
+pub(crate) fn chosen<'a>(credentials: &'a [Credential], name: &str) -> Result<Option<&'a Credential>, String> {
+    if name == ANONYMOUS {
+        return Ok(None);
+    }
+    let found = credentials.iter().find(|credential| credential.name == name);
+    found.map(Some).ok_or_else(|| {
+        let known: Vec<&str> = credentials.iter().map(|credential| credential.name.as_str()).collect();
+        format!("it must be `{}` or `{ANONYMOUS}`", known.join("`, `"))
+    })
 }
 
 impl Manifest {

@@ -234,9 +234,13 @@ fn permissions(
     let permissions: Vec<PermissionRequest> = found.into_iter().map(|(_, request)| request).collect();
     // One that nothing uses would never be applied, and the vendor's refusal would not say why.
     let used = |name: &str| {
-        permissions
-            .iter()
-            .any(|p| matches!(&p.wanted, Wanted::Http { credential, .. } if credential.as_deref() == Some(name)))
+        permissions.iter().any(|p| match &p.wanted {
+            // A setting can choose any of them.
+            Wanted::Http { credential: Some(template), .. } => {
+                template.settings().next().is_some() || template.to_string() == name
+            }
+            _ => false,
+        })
     };
     match (credentials.iter().position(|credential| !used(&credential.name)), root.get("credentials")) {
         (Some(index), Some(field)) => {
@@ -270,11 +274,7 @@ fn permission(
             check_filled(&url, &[&template], settings, |words| Prefix::parse(&words.concat()).map(drop))?;
             let credential = match section.get("credential") {
                 None => None,
-                Some(field) => {
-                    let known: Vec<(&str, &str)> =
-                        credentials.iter().map(|c| (c.name.as_str(), c.name.as_str())).collect();
-                    Some(field.choice(&known)?.to_owned())
-                }
+                Some(field) => Some(credential(&field, settings, credentials)?),
             };
             Wanted::Http { url: template, methods: methods(&section.need("methods")?)?, credential }
         }
@@ -327,10 +327,11 @@ fn endpoints(
         let template = template(&url, settings)?;
         check_filled(&url, &[&template], settings, |words| Prefix::parse(&words.concat()).map(drop))?;
         // Compared as they are written, so that it holds whatever the settings are.
-        let inside: Vec<&Option<String>> = permissions
+        let inside: Vec<Option<(String, &Template)>> = permissions
             .iter()
             .filter_map(|request| match &request.wanted {
-                Wanted::Http { url, credential, .. } => continues(&template, url).then_some(credential),
+                Wanted::Http { url, credential, .. } => continues(&template, url)
+                    .then(|| credential.as_ref().map(|credential| (credential.to_string(), credential))),
                 _ => None,
             })
             .collect();
@@ -338,9 +339,8 @@ fn endpoints(
             let error = url.fail(format!("lies in no `permissions.http`: `{template}`"));
             return Err(error.hint("write the `url` of a permission as it stands there, or continue it after a `/`"));
         }
-        let known: Vec<(&str, &str)> =
-            inside.iter().filter_map(|name| Some((name.as_deref()?, name.as_deref()?))).collect();
-        let credential = section.need("credential")?.choice(&known)?.to_owned();
+        let known: Vec<(&str, &Template)> = inside.iter().flatten().map(|(text, of)| (text.as_str(), *of)).collect();
+        let credential = section.need("credential")?.choice(&known)?.clone();
         endpoints.push(Endpoint { name: text.to_owned(), url: template, credential });
     }
     Ok(endpoints)
@@ -350,6 +350,18 @@ fn endpoints(
 fn continues(url: &Template, of: &Template) -> bool {
     let (url, of) = (url.to_string(), of.to_string());
     url.strip_prefix(of.trim_end_matches('/')).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The name of a credential, or a placeholder of the setting that chooses it.
+fn credential(field: &Field<'_>, settings: &BTreeMap<String, Setting>, credentials: &[Credential]) -> Result<Template> {
+    let template = template(field, settings)?;
+    if template.settings().next().is_none() {
+        let known: Vec<(&str, &str)> = credentials.iter().map(|c| (c.name.as_str(), c.name.as_str())).collect();
+        field.choice(&known)?;
+        return Ok(template);
+    }
+    check_filled(field, &[&template], settings, |words| super::chosen(credentials, &words.concat()).map(drop))?;
+    Ok(template)
 }
 
 /// A text whose placeholders name settings that are there and are strings.
