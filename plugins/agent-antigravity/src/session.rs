@@ -165,12 +165,12 @@ impl Run<'_> {
                     self.frame(&text)?;
                 }
                 Heard::Binary(_) => self.unreadable += 1,
-                Heard::Signal => self.steer()?,
+                Heard::Signal => drop(self.steer()?),
                 Heard::Timeout => {
                     self.turn.events.flush()?;
                     // A halt is given its own time.
                     if !self.turn.halted {
-                        self.patience.check().map_err(|error| self.connection.child().describe(error))?;
+                        self.patience.check().map_err(|error| self.silent(error))?;
                     }
                 }
                 Heard::Cancelled => {
@@ -182,6 +182,10 @@ impl Run<'_> {
                 Heard::Closed => return Err(self.connection.lost(true)),
             }
             if let Some(ended) = self.turn.ended.take() {
+                // What the user added in the last moment begins another turn.
+                if !self.turn.halted && ended.is_plain() && self.steer()? {
+                    continue;
+                }
                 return Ok(ended);
             }
             if self.host.now_ms() >= halt_end_ms {
@@ -216,16 +220,29 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What the user adds is queued by the harness and taken in the same turn.
-    fn steer(&mut self) -> Result<()> {
-        while let Some(signal) = self.host.signal(0)? {
+    /// What the user adds is queued by the harness and taken in the same turn. Says whether there was anything.
+    fn steer(&mut self) -> Result<bool> {
+        let mut steered = false;
+        loop {
+            let signal = match self.host.signal(0) {
+                Ok(Some(signal)) => signal,
+                Ok(None) => return Ok(steered),
+                // The socket tells it, too.
+                Err(error) if error.is_cancelled() => return Ok(steered),
+                Err(error) => return Err(error),
+            };
             if signal.kind == "steer" {
                 self.turn.events.notification("steer", json!({ "text": signal.text }))?;
                 let input = self.turn.input(&signal.text);
                 self.connection.send(input.to_string())?;
+                steered = true;
             }
         }
-        Ok(())
+    }
+
+    /// A harness that fell silent was given work, which may be half done.
+    fn silent(&self, error: Error) -> Error {
+        self.connection.child().describe(Error::uncertain(error.code, error.message))
     }
 
     /// Ends the program and says how the run went.

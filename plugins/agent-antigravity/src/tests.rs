@@ -468,12 +468,20 @@ fn what_the_user_adds_is_said_in_the_same_turn() {
             vec![
                 Step::json(&running()),
                 Step::json(&user("x")),
+                Step::json(&said(1, "STATE_ACTIVE", "first")),
                 Step::Steer("and be quick".into()),
-                Step::json(&said(1, "STATE_DONE", "first ")),
+            ],
+            vec![
                 // The harness was done just before it took what was added: the turn goes on.
                 Step::json(&idle()),
+                Step::json(&running()),
+                Step::json(&user("and be quick")),
+                Step::json(&said(3, "STATE_DONE", "second")),
+                // Added in the last moment, and seen only after the end.
+                Step::Steer("one more".into()),
+                Step::json(&idle()),
             ],
-            [running(), user("and be quick"), said(3, "STATE_DONE", "second"), idle()].iter().map(Step::json).collect(),
+            [running(), user("one more"), said(5, "STATE_DONE", "third"), idle()].iter().map(Step::json).collect(),
         ],
     ));
     insta::assert_snapshot!(record(&host, at_work("x")));

@@ -89,6 +89,14 @@ pub struct Ended {
     pub stop: String,
 }
 
+impl Ended {
+    /// Whether nothing speaks against success.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.error.is_empty() && matches!(self.stop.as_str(), "" | "UNSPECIFIED")
+    }
+}
+
 /// Counters of the conversation, each unset where the harness does not say it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Counters {
@@ -129,6 +137,10 @@ pub struct Turn<'h> {
     nameless_total: u64,
     /// Calls that wait for the harness's own policy, newest last.
     undecided: Vec<String>,
+    /// Refusals of ours that the harness has not repeated to us yet.
+    refused: u32,
+    /// The step of the agent's last words.
+    last_said: Option<u64>,
     last_status: Option<u16>,
 }
 
@@ -153,6 +165,8 @@ impl<'h> Turn<'h> {
             nameless: Vec::new(),
             nameless_total: 0,
             undecided: Vec::new(),
+            refused: 0,
+            last_said: None,
             last_status: None,
         }
     }
@@ -194,6 +208,7 @@ impl<'h> Turn<'h> {
         let Asked::Policy { call, request: _ } = asked else { return Ok(()) };
         self.undecided.retain(|id| id != call);
         if !allowed {
+            self.refused = self.refused.saturating_add(1);
             self.finished(call, CallStatus::Declined, message)?;
         }
         Ok(())
@@ -240,10 +255,9 @@ impl<'h> Turn<'h> {
             Some((name, action)) => self.action(name, action, state)?,
             None if source == "SOURCE_MODEL" && matches!(text(&step["target"]), "" | "TARGET_USER") => {
                 let delta = text(&step["textDelta"]);
-                if own {
-                    self.text.push(delta);
-                    self.events.text(delta)?;
-                } else if !delta.is_empty() {
+                if own && !delta.is_empty() {
+                    self.say(step["stepIndex"].as_u64(), delta)?;
+                } else if !own && !delta.is_empty() {
                     // A subagent's words are no part of the answer.
                     let said =
                         json!({ "subagent": step["trajectoryId"], "text": cut(delta.to_owned(), MESSAGE_BYTES_MAX) });
@@ -253,6 +267,17 @@ impl<'h> Turn<'h> {
             None => {}
         }
         Ok(Vec::new())
+    }
+
+    /// The agent's words. Those of another step are a paragraph of their own: nothing else stands between them.
+    fn say(&mut self, step: Option<u64>, delta: &str) -> Result<()> {
+        if self.last_said.is_some() && self.last_said != step {
+            self.text.push("\n\n");
+            self.events.text("\n\n")?;
+        }
+        self.last_said = step;
+        self.text.push(delta);
+        self.events.text(delta)
     }
 
     fn action(&mut self, name: &str, action: &Value, state: &str) -> Result<()> {
@@ -343,11 +368,15 @@ impl<'h> Turn<'h> {
             let code = status.map_or_else(|| "vendor-error".to_owned(), |status| format!("status-{status}"));
             return self.events.stream_error(&code, &said, said.starts_with("Encountered retryable"));
         }
-        // The harness's own policy refused a call; it names none, and decides before it begins the next.
-        if said.contains(REFUSED)
-            && let Some(id) = self.undecided.pop()
-        {
-            return self.finished(&id, CallStatus::Declined, &said);
+        if said.contains(REFUSED) {
+            if self.refused > 0 {
+                self.refused -= 1;
+                return Ok(());
+            }
+            // The harness's own policy refused a call. It does not say which; it decides when a call begins.
+            if let Some(id) = self.undecided.pop() {
+                return self.finished(&id, CallStatus::Declined, &said);
+            }
         }
         self.events.notification("log", json!({ "level": "warn", "message": said }))
     }
@@ -459,8 +488,7 @@ impl<'h> Turn<'h> {
         match text(&update["state"]) {
             "STATE_FULLY_IDLE" => {
                 // Idle before it has taken what was said to it is the end of an earlier turn.
-                let plain = ended.error.is_empty() && matches!(ended.stop.as_str(), "" | "UNSPECIFIED");
-                if !plain || self.halted || self.unheard_inputs == 0 {
+                if !ended.is_plain() || self.halted || self.unheard_inputs == 0 {
                     self.ended = Some(ended);
                 }
             }
