@@ -4,10 +4,11 @@
 mod guests;
 
 /// Packages below `plugins/` that are embedded, in the order of `FIRST_PARTY`.
-const PLUGINS: [&str; 5] = [
+const PLUGINS: [&str; 6] = [
     "agent-playbook",
     "agent-anthropic",
     "agent-openai",
+    "agent-claude-code",
     "agent-antigravity",
     "agent-acp",
 ];
