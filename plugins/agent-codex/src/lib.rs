@@ -105,12 +105,6 @@ impl Agent for CodexAgent {
             }
         }
         permissions(task, &mut issues);
-        if task.max_rounds.is_some() {
-            issues.push(issue(
-                "max_rounds",
-                "codex counts no model turns; leave it out and give the run a time limit instead",
-            ));
-        }
         if task.budget_usd.is_some() {
             issues.push(issue("budget_usd", "codex names no price, so a limit in money could not be kept; leave it out"));
         }

@@ -28,6 +28,8 @@ const CALL_MS: u32 = 60_000;
 const INTERRUPT_MS: u32 = 5_000;
 /// How long it may take to end by itself, and then each harder way, in milliseconds.
 const END_MS: u32 = 2_000;
+/// The code of a run whose model turns are used up, which is no failure but an end of its own.
+const MAX_TURNS: &str = "max-turns";
 /// Longest id of a thread or turn, in bytes.
 const ID_BYTES_MAX: usize = 256;
 
@@ -69,14 +71,14 @@ pub fn run(host: &dyn Host, options: &Options, task: &Task) -> Result<Outcome> {
         peer,
         turn,
         thread: thread.unwrap_or_default(),
-        rounds: 0,
+        turns: 0,
         steers: Vec::new(),
         late: Vec::new(),
         cancelled: false,
     };
     let result = run.turns();
     let cleared = run.clear(result.as_ref().is_ok_and(|ended| ended.status == "completed"));
-    let Run { peer, mut turn, rounds, cancelled, .. } = run;
+    let Run { peer, mut turn, turns, cancelled, .. } = run;
     let (ignored, skipped) = (peer.ignored(), peer.child().skipped());
     end(host, peer);
     turn.audit.close(&mut turn.events, host)?;
@@ -97,7 +99,7 @@ pub fn run(host: &dyn Host, options: &Options, task: &Task) -> Result<Outcome> {
     }
     let mut outcome = judge(result, &turn, cancelled, task, &mut metadata);
     outcome.usage = turn.usage;
-    outcome.rounds = rounds;
+    outcome.rounds = turn.replies.max(turns);
     outcome.session_id = session_id;
     outcome.metadata = metadata.to_string();
     outcome.tool_calls = turn.audit.into_calls();
@@ -187,7 +189,8 @@ struct Run<'h, 't> {
     peer: Peer<'h>,
     turn: Turn<'h>,
     thread: String,
-    rounds: u32,
+    /// Turns that were begun; each has one reply of the model or more.
+    turns: u32,
     /// What the user added and the program has not answered to.
     steers: Vec<(CallId, String)>,
     /// What came too late for the turn: the next one takes it.
@@ -217,7 +220,7 @@ impl Run<'_, '_> {
         let Some(id) = reply["turn"]["id"].as_str().filter(|id| id.len() <= ID_BYTES_MAX).map(str::to_owned) else {
             return Err(Error::internal("protocol", "codex started a turn without an id"));
         };
-        self.rounds += 1;
+        self.turns += 1;
         self.follow(&id)
     }
 
@@ -249,6 +252,9 @@ impl Run<'_, '_> {
             };
             match incoming {
                 Incoming::Notification { method, params } => {
+                    if until.is_none() && self.is_one_too_many(&method, &params) {
+                        until = Some((self.interrupt(id), Error::limit(MAX_TURNS, "the model turns are used up")));
+                    }
                     if let Some(done) = self.notification(id, &method, &params, &mut patience)? {
                         // What the user added just before the end is answered in a moment.
                         let late = Error::unavailable("no-answer", "no answer to `turn/steer`");
@@ -295,10 +301,16 @@ impl Run<'_, '_> {
         }
         let ended = ended.unwrap_or(Ended { status: String::new(), error: Value::Null });
         match until {
-            // A silence that an interrupt ended is a failure all the same.
-            Some((_, error)) if error.code == "idle" || error.code == "first-event" => Err(error),
+            // A silence that an interrupt ended is a failure all the same, and so are turns that are used up.
+            Some((_, error)) if ["idle", "first-event", MAX_TURNS].contains(&error.code.as_str()) => Err(error),
             _ => Ok(ended),
         }
+    }
+
+    /// Whether the model begins a reply more than the task allows. The program has no limit of its own.
+    fn is_one_too_many(&self, method: &str, params: &Value) -> bool {
+        let begins = ["agentMessage", "reasoning"].iter().any(|kind| params["item"]["type"] == **kind);
+        method == "item/started" && begins && self.task.max_rounds.is_some_and(|max| self.turn.replies >= max)
     }
 
     /// Takes a notification; gives the end of the turn.
@@ -406,6 +418,7 @@ impl Run<'_, '_> {
 fn judge(result: Result<Ended>, turn: &Turn<'_>, cancelled: bool, task: &Task, metadata: &mut Value) -> Outcome {
     let answer = turn.answer();
     let mut outcome = match result {
+        Err(error) if error.code == MAX_TURNS => Outcome { error: Some(error), ..Outcome::new("max_turns") },
         Err(error) => Outcome::failed(error),
         Ok(ended) => match ended.status.as_str() {
             // Nothing at all is no answer, whatever the vendor calls it.

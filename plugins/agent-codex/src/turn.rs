@@ -44,6 +44,8 @@ pub struct Turn<'h> {
     rate_limits: Value,
     /// The model, where the vendor chose another.
     pub rerouted: Option<String>,
+    /// Replies of the model: the program counts tokens once after each.
+    pub replies: u32,
     /// The last error that the vendor told of, for a turn that fails without one.
     pub last_error: Value,
 }
@@ -77,6 +79,7 @@ impl<'h> Turn<'h> {
             retries: 0,
             rate_limits: Value::Null,
             rerouted: None,
+            replies: 0,
             last_error: Value::Null,
         }
     }
@@ -286,6 +289,7 @@ impl<'h> Turn<'h> {
     }
 
     fn token_usage(&mut self, usage: &Value) -> Result<()> {
+        self.replies = self.replies.saturating_add(1);
         let (last, total) = (Counters::read(&usage["last"]), Counters::read(&usage["total"]));
         // `last` is of the last request alone and `total` of the whole thread, with runs before this one: what this run
         // used is what the thread gained since before the first request.
