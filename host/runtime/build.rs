@@ -4,11 +4,12 @@
 mod guests;
 
 /// Packages below `plugins/` that are embedded, in the order of `FIRST_PARTY`.
-const PLUGINS: [&str; 6] = [
+const PLUGINS: [&str; 7] = [
     "agent-playbook",
     "agent-anthropic",
     "agent-openai",
     "agent-claude-code",
+    "agent-codex",
     "agent-antigravity",
     "agent-acp",
 ];

@@ -17,6 +17,7 @@ pub const FIRST_PARTY: &[Embedded] = &[
     embedded!("agent-anthropic", "agent_anthropic.wasm"),
     embedded!("agent-openai", "agent_openai.wasm"),
     embedded!("agent-claude-code", "agent_claude_code.wasm"),
+    embedded!("agent-codex", "agent_codex.wasm"),
     embedded!("agent-antigravity", "agent_antigravity.wasm"),
     embedded!("agent-acp", "agent_acp.wasm"),
 ];
