@@ -7,106 +7,76 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use midplane_plugin::agent::Usage;
-use midplane_plugin::agent_loop::{Decoder, Delta, Reply, Stop, Turn, Vendor};
+use midplane_plugin::agent_loop::{Decoder, Delta, Reply, Stop, Turn};
 use midplane_plugin::error::cut;
 use midplane_plugin::host::{Answer, Call};
-use midplane_plugin::http::Builder;
 use midplane_plugin::sse::SseEvent;
 use midplane_plugin::{Error, Result};
 use serde_json::{Value, json};
 
-use crate::wire::{self, Gemini, Thinking, malformed};
+use crate::Gemini;
+use crate::wire::{self, Thinking, malformed};
 
 /// Parts of one reply at most.
 const PARTS_MAX: usize = 4096;
 
-/// The vendor.
-#[derive(Debug)]
-pub struct GenerateContent {
-    gemini: Gemini,
-    /// The last reply was a call that cannot be read: a second one in a row ends the run.
-    broken: Rc<Cell<bool>>,
+/// A message of one text.
+#[must_use]
+pub fn message(role: &str, text: &str) -> Value {
+    json!({ "role": role, "parts": [{ "text": text }] })
 }
 
-impl GenerateContent {
-    /// Speaks to this place.
-    #[must_use]
-    pub fn new(gemini: Gemini) -> Self {
-        Self { gemini, broken: Rc::default() }
-    }
+/// All answers go into one message, in the order of the calls. Name and id are put in by [`matched`].
+#[must_use]
+pub fn answers(answers: &[Answer]) -> Value {
+    let part = |answer: &Answer| {
+        let key = if answer.is_error { "error" } else { "output" };
+        json!({ "functionResponse": { "response": { key: answer.text } } })
+    };
+    json!({ "role": "user", "parts": answers.iter().map(part).collect::<Vec<_>>() })
 }
 
-impl Vendor for GenerateContent {
-    fn form(&self) -> &str {
-        "gemini-contents"
+/// The body of the request for the next reply.
+pub fn body(gemini: &Gemini, turn: &Turn<'_>) -> Result<Value> {
+    let mut body = json!({ "contents": matched(turn.messages) });
+    if !turn.system.is_empty() {
+        body["systemInstruction"] = json!({ "parts": [{ "text": turn.system }] });
     }
-
-    fn user(&self, text: &str) -> Value {
-        json!({ "role": "user", "parts": [{ "text": text }] })
+    if !turn.tools.is_empty() {
+        let tools = turn.tools.iter().map(|tool| {
+            let schema = wire::schema(&tool.input_schema)?;
+            Ok(json!({ "name": tool.name, "description": tool.description, "parametersJsonSchema": schema }))
+        });
+        let tools = tools.collect::<Result<Vec<Value>>>()?;
+        body["tools"] = json!([{ "functionDeclarations": tools }]);
+        if let Some(name) = turn.force_tool {
+            body["toolConfig"] = json!({ "functionCallingConfig": { "mode": "ANY", "allowedFunctionNames": [name] } });
+        }
     }
-
-    fn partial(&self, text: &str) -> Value {
-        json!({ "role": "model", "parts": [{ "text": text }] })
+    let effort = match turn.effort {
+        Some(effort) => Thinking::of(effort, turn.model, gemini.api)?,
+        None => Thinking::Default,
+    };
+    let mut thinking = json!({});
+    match effort {
+        Thinking::Default => {}
+        Thinking::Budget(tokens) => thinking["thinkingBudget"] = json!(tokens),
+        Thinking::Level(level) => thinking["thinkingLevel"] = json!(level.to_uppercase()),
     }
-
-    /// All answers go into one message, in the order of the calls. Name and id are put in by [`matched`].
-    fn answers(&self, answers: &[Answer]) -> Vec<Value> {
-        let parts: Vec<Value> = answers
-            .iter()
-            .map(|answer| {
-                let key = if answer.is_error { "error" } else { "output" };
-                json!({ "functionResponse": { "response": { key: answer.text } } })
-            })
-            .collect();
-        vec![json!({ "role": "user", "parts": parts })]
+    if gemini.wants_thoughts(turn.model, effort) {
+        thinking["includeThoughts"] = json!(true);
     }
-
-    fn request(&self, turn: &Turn<'_>) -> Result<Builder> {
-        let mut body = json!({ "contents": matched(turn.messages) });
-        if !turn.system.is_empty() {
-            body["systemInstruction"] = json!({ "parts": [{ "text": turn.system }] });
-        }
-        if !turn.tools.is_empty() {
-            let tools = turn.tools.iter().map(|tool| {
-                let schema = wire::schema(&tool.input_schema)?;
-                Ok(json!({ "name": tool.name, "description": tool.description, "parametersJsonSchema": schema }))
-            });
-            let tools = tools.collect::<Result<Vec<Value>>>()?;
-            body["tools"] = json!([{ "functionDeclarations": tools }]);
-            if let Some(name) = turn.force_tool {
-                body["toolConfig"] =
-                    json!({ "functionCallingConfig": { "mode": "ANY", "allowedFunctionNames": [name] } });
-            }
-        }
-        let mut thinking = json!({});
-        match self.gemini.thinking {
-            Thinking::Default => {}
-            Thinking::Budget(tokens) => thinking["thinkingBudget"] = json!(tokens),
-            Thinking::Level(level) => thinking["thinkingLevel"] = json!(level.to_uppercase()),
-        }
-        if self.gemini.wants_thoughts(turn.model) {
-            thinking["includeThoughts"] = json!(true);
-        }
-        let mut config = json!({});
-        if thinking != json!({}) {
-            config["thinkingConfig"] = thinking;
-        }
-        if let Some(tokens) = self.gemini.max_tokens {
-            config["maxOutputTokens"] = json!(tokens);
-        }
-        if config != json!({}) {
-            body["generationConfig"] = config;
-        }
-        Builder::new("POST", self.gemini.content_url(turn.model)).header("accept", "text/event-stream").json(&body)
+    let mut config = json!({});
+    if thinking != json!({}) {
+        config["thinkingConfig"] = thinking;
     }
-
-    fn decoder(&self) -> Box<dyn Decoder> {
-        Box::new(ContentStream { broken: self.broken.clone(), ..ContentStream::default() })
+    if let Some(tokens) = gemini.max_tokens {
+        config["maxOutputTokens"] = json!(tokens);
     }
-
-    fn error(&self, status: u16, headers: &[(String, String)], body: &[u8]) -> Error {
-        wire::error(status, headers, body)
+    if config != json!({}) {
+        body["generationConfig"] = config;
     }
+    Ok(body)
 }
 
 /// The messages with each answer under the name and id of its call. The vendor matches by id where it gave one, and by
@@ -148,6 +118,14 @@ pub struct ContentStream {
     broken: Rc<Cell<bool>>,
 }
 
+impl ContentStream {
+    /// A stream whose reply is noted in `broken` if it is a call that cannot be read.
+    #[must_use]
+    pub fn new(broken: Rc<Cell<bool>>) -> Self {
+        Self { broken, ..Self::default() }
+    }
+}
+
 impl Decoder for ContentStream {
     fn event(&mut self, event: &SseEvent, deltas: &mut Vec<Delta>) -> Result<()> {
         if event.name != "message" {
@@ -186,7 +164,12 @@ impl Decoder for ContentStream {
         Ok(())
     }
 
+    /// There is no last event: the counters can come after the reason.
     fn is_complete(&self) -> bool {
+        false
+    }
+
+    fn ends_whole(&mut self) -> bool {
         self.finish.is_some() || self.blocked.is_some()
     }
 
@@ -220,7 +203,7 @@ impl Decoder for ContentStream {
             let text = format!(
                 "Your last tool call was not run: {why}. Call a tool that you were given, with arguments of its schema."
             );
-            messages.push(json!({ "role": "user", "parts": [{ "text": text }] }));
+            messages.push(message("user", &text));
         }
         Ok(Reply { messages, calls, stop, stop_word })
     }

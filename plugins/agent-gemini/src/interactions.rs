@@ -7,111 +7,82 @@
 use std::collections::BTreeMap;
 
 use midplane_plugin::agent::Usage;
-use midplane_plugin::agent_loop::{Decoder, Delta, Reply, Stop, Turn, Vendor};
+use midplane_plugin::agent_loop::{Decoder, Delta, Reply, Stop, Turn};
 use midplane_plugin::error::cut;
 use midplane_plugin::host::{Answer, Call};
-use midplane_plugin::http::Builder;
 use midplane_plugin::sse::SseEvent;
 use midplane_plugin::{Error, Result};
 use serde_json::{Value, json};
 
+use crate::Gemini;
 use crate::content::plus;
-use crate::wire::{self, Gemini, Thinking, malformed};
+use crate::wire::{self, Thinking, malformed};
 
 /// The revision of the interface that this adapter speaks.
 pub const REVISION: &str = "2026-05-20";
 /// Steps of one reply at most.
 const STEPS_MAX: usize = 1024;
 
-/// The vendor.
-#[derive(Debug)]
-pub struct Interactions {
-    gemini: Gemini,
+/// A step of one text.
+#[must_use]
+pub fn step(kind: &str, text: &str) -> Value {
+    json!({ "type": kind, "content": [{ "type": "text", "text": text }] })
 }
 
-impl Interactions {
-    /// Speaks to this place.
-    #[must_use]
-    pub fn new(gemini: Gemini) -> Self {
-        Self { gemini }
+/// The answer to one call.
+#[must_use]
+pub fn answer(answer: &Answer) -> Value {
+    let mut step = json!({ "type": "function_result", "call_id": answer.id, "result": answer.text });
+    if answer.is_error {
+        step["is_error"] = json!(true);
     }
+    step
+}
+
+/// The body of the request for the next reply.
+pub fn body(gemini: &Gemini, turn: &Turn<'_>) -> Result<Value> {
+    let last = turn.messages.iter().rposition(is_mark).filter(|_| gemini.store);
+    let new = last.map_or(turn.messages, |at| &turn.messages[at + 1..]);
+    let input: Vec<&Value> = new.iter().filter(|message| !is_mark(message)).collect();
+    let mut body = json!({ "model": turn.model, "stream": true, "store": gemini.store, "input": input });
+    if let Some(at) = last {
+        body["previous_interaction_id"] = turn.messages[at]["id"].clone();
+    }
+    if !turn.system.is_empty() {
+        body["system_instruction"] = json!(turn.system);
+    }
+    let mut config = json!({});
+    if !turn.tools.is_empty() {
+        let tools = turn.tools.iter().map(|tool| {
+            let schema = wire::schema(&tool.input_schema)?;
+            Ok(json!({ "type": "function", "name": tool.name, "description": tool.description, "parameters": schema }))
+        });
+        body["tools"] = Value::Array(tools.collect::<Result<_>>()?);
+        if let Some(name) = turn.force_tool {
+            config["tool_choice"] = json!({ "allowed_tools": { "mode": "any", "tools": [name] } });
+        }
+    }
+    let effort = match turn.effort {
+        Some(effort) => Thinking::of(effort, turn.model, gemini.api)?,
+        None => Thinking::Default,
+    };
+    if let Thinking::Level(level) = effort {
+        config["thinking_level"] = json!(level);
+    }
+    if gemini.wants_thoughts(turn.model, effort) {
+        config["thinking_summaries"] = json!("auto");
+    }
+    if let Some(tokens) = gemini.max_tokens {
+        config["max_output_tokens"] = json!(tokens);
+    }
+    if config != json!({}) {
+        body["generation_config"] = config;
+    }
+    Ok(body)
 }
 
 fn is_mark(message: &Value) -> bool {
     message["type"] == "interaction"
-}
-
-impl Vendor for Interactions {
-    fn form(&self) -> &str {
-        "gemini-interactions"
-    }
-
-    fn user(&self, text: &str) -> Value {
-        json!({ "type": "user_input", "content": [{ "type": "text", "text": text }] })
-    }
-
-    fn partial(&self, text: &str) -> Value {
-        json!({ "type": "model_output", "content": [{ "type": "text", "text": text }] })
-    }
-
-    fn answers(&self, answers: &[Answer]) -> Vec<Value> {
-        let step = |answer: &Answer| {
-            let mut step = json!({ "type": "function_result", "call_id": answer.id, "result": answer.text });
-            if answer.is_error {
-                step["is_error"] = json!(true);
-            }
-            step
-        };
-        answers.iter().map(step).collect()
-    }
-
-    fn request(&self, turn: &Turn<'_>) -> Result<Builder> {
-        let last = turn.messages.iter().rposition(is_mark).filter(|_| self.gemini.store);
-        let new = last.map_or(turn.messages, |at| &turn.messages[at + 1..]);
-        let input: Vec<&Value> = new.iter().filter(|message| !is_mark(message)).collect();
-        let mut body = json!({ "model": turn.model, "stream": true, "store": self.gemini.store, "input": input });
-        if let Some(at) = last {
-            body["previous_interaction_id"] = turn.messages[at]["id"].clone();
-        }
-        if !turn.system.is_empty() {
-            body["system_instruction"] = json!(turn.system);
-        }
-        let mut config = json!({});
-        if !turn.tools.is_empty() {
-            let tools = turn.tools.iter().map(|tool| {
-                let schema = wire::schema(&tool.input_schema)?;
-                Ok(json!({ "type": "function", "name": tool.name, "description": tool.description, "parameters": schema }))
-            });
-            body["tools"] = Value::Array(tools.collect::<Result<_>>()?);
-            if let Some(name) = turn.force_tool {
-                config["tool_choice"] = json!({ "allowed_tools": { "mode": "any", "tools": [name] } });
-            }
-        }
-        if let Thinking::Level(level) = self.gemini.thinking {
-            config["thinking_level"] = json!(level);
-        }
-        if self.gemini.wants_thoughts(turn.model) {
-            config["thinking_summaries"] = json!("auto");
-        }
-        if let Some(tokens) = self.gemini.max_tokens {
-            config["max_output_tokens"] = json!(tokens);
-        }
-        if config != json!({}) {
-            body["generation_config"] = config;
-        }
-        Builder::new("POST", format!("{}/v1beta/interactions", self.gemini.base_url))
-            .header("api-revision", REVISION)
-            .header("accept", "text/event-stream")
-            .json(&body)
-    }
-
-    fn decoder(&self) -> Box<dyn Decoder> {
-        Box::new(StepStream::default())
-    }
-
-    fn error(&self, status: u16, headers: &[(String, String)], body: &[u8]) -> Error {
-        wire::error(status, headers, body)
-    }
 }
 
 /// Decodes one stream.

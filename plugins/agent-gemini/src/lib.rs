@@ -1,14 +1,14 @@
 //! Gemini over Google's HTTP APIs, as a Midplane agent: `generateContent` streamed, or the Interactions API; from the
 //! Gemini API with a key, or from Vertex AI with an account of Google Cloud.
 //!
-//! The tool loop, retries, transcript and structured output are the SDK's (`midplane_plugin::agent_loop`); this crate
-//! is the vendor's translation and little else.
+//! The tool loop, retries, transcript, structured output and the rules of every adapter are the SDK's
+//! (`midplane_plugin::agent_loop`); this crate is the vendor's translation and little else.
 //!
 //! # Layout
-//! - this file: what the adapter declares, what it refuses
-//! - [`wire`]: settings, URLs, thinking, errors: what both APIs share
+//! - this file: settings and URLs, and which of the two APIs is spoken
 //! - [`content`]: `generateContent`
 //! - [`interactions`]: the Interactions API
+//! - [`wire`]: what both share: thinking, names of models, errors
 //!
 //! # What it never does
 //! It never sees a key or token: the host puts in `x-goog-api-key` or an access token while it sends. It runs no tool
@@ -23,127 +23,208 @@ pub mod wire;
 #[cfg(test)]
 mod tests;
 
-use midplane_plugin::agent::{self, AvailabilityReport, CapabilitySet, Issue, Outcome, Readiness, Task, issue};
-use midplane_plugin::agent_loop::{self, Vendor, system};
+use std::cell::Cell;
+use std::rc::Rc;
+
+use midplane_plugin::agent::{Issue, Task, issue};
+use midplane_plugin::agent_loop::adapter::{self, Adapter};
+use midplane_plugin::agent_loop::{Decoder, Turn, Vendor};
+use midplane_plugin::host::Answer;
 use midplane_plugin::http::Builder;
-use midplane_plugin::{Agent, ErrorKind, Host, Result};
+use midplane_plugin::{Error, Host, Result, Value, settings};
 
-use wire::{Api, Gemini, Thinking};
+use wire::Thinking;
 
-/// What the adapter can do. `budget` rests on the host, which prices the usage that the run reports.
-const FEATURES: &[&str] = &[
-    "working_directory",
-    "session_resume",
-    "structured_output",
-    "streaming",
-    "tool_audit",
-    "cancellation",
-    "budget",
-    "reasoning_effort",
-    "tool_filters",
-    "skills",
-    "files",
-    "steering",
-];
+/// Where the Gemini API is; Vertex AI is elsewhere.
+const GEMINI_API: &str = "https://generativelanguage.googleapis.com";
 
-/// The adapter.
-pub struct GeminiAgent;
+/// Which of Google's two interfaces is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Api {
+    /// `generateContent`.
+    GenerateContent,
+    /// The Interactions API.
+    Interactions,
+}
 
-impl Agent for GeminiAgent {
-    fn capabilities(_host: &dyn Host) -> CapabilitySet {
-        agent::features(FEATURES)
+/// The vendor, as configured.
+#[derive(Debug)]
+pub struct Gemini {
+    /// Where it is, without version and without a slash at the end.
+    base_url: String,
+    api: Api,
+    /// Whether the vendor keeps the conversation; Interactions only.
+    store: bool,
+    /// `projects/P/locations/L`, for Vertex AI.
+    vertex: Option<String>,
+    /// The model of a task that names none.
+    model: String,
+    /// Most tokens of one reply.
+    max_tokens: Option<u32>,
+    /// Whether summaries of the thinking are asked for.
+    thoughts: bool,
+    /// The last reply was a call that cannot be read: a second one in a row ends the run.
+    broken: Rc<Cell<bool>>,
+}
+
+impl Vendor for Gemini {
+    fn form(&self) -> &str {
+        match self.api {
+            Api::GenerateContent => "gemini-contents",
+            Api::Interactions => "gemini-interactions",
+        }
     }
 
-    fn availability(host: &dyn Host, probe_timeout_ms: u32) -> AvailabilityReport {
-        let gemini = match wire::configured(host, None) {
-            Ok((gemini, _)) => gemini,
-            Err(error) => return agent::availability(Readiness::NotReady, "setup-failed", error.message),
-        };
-        if probe_timeout_ms == 0 {
-            // Whether the secret is there is known to the host alone.
-            return agent::availability(
-                Readiness::Unknown,
-                "unknown",
-                "the settings are complete; the vendor was not asked",
-            );
+    fn user(&self, text: &str) -> Value {
+        match self.api {
+            Api::GenerateContent => content::message("user", text),
+            Api::Interactions => interactions::step("user_input", text),
         }
-        match probe(host, &gemini, probe_timeout_ms) {
-            Ok(()) => agent::availability(Readiness::Ready, "available", "the vendor answers and takes the credential"),
-            Err(error) if error.kind == ErrorKind::Denied => {
-                let reason = if error.code == "credential" { "missing-credentials" } else { "setup-failed" };
-                agent::availability(Readiness::NotReady, reason, error.message)
+    }
+
+    fn partial(&self, text: &str) -> Value {
+        match self.api {
+            Api::GenerateContent => content::message("model", text),
+            Api::Interactions => interactions::step("model_output", text),
+        }
+    }
+
+    fn answers(&self, answers: &[Answer]) -> Vec<Value> {
+        match self.api {
+            Api::GenerateContent => vec![content::answers(answers)],
+            Api::Interactions => answers.iter().map(interactions::answer).collect(),
+        }
+    }
+
+    fn request(&self, turn: &Turn<'_>) -> Result<Builder> {
+        let request = match self.api {
+            Api::GenerateContent => {
+                Builder::new("POST", self.content_url(turn.model)).json(&content::body(self, turn)?)
             }
-            Err(error) => agent::availability(Readiness::Unknown, "unknown", error.message),
-        }
-    }
-
-    fn validate(host: &dyn Host, task: &Task) -> Vec<Issue> {
-        let mut issues = Vec::new();
-        let configured = wire::configured(host, task.model.as_deref());
-        if let Some(model) = &task.model
-            && let Err(error) = wire::check_model(model)
-        {
-            issues.push(issue("model", error.message));
-        }
-        // How a word is sent depends on model and API; where those are wrong, that is the issue.
-        if let (Some(effort), Ok((gemini, options))) = (&task.reasoning_effort, &configured)
-            && let Err(error) = Thinking::parse(effort, &options.model, gemini.api)
-        {
-            issues.push(issue("reasoning_effort", error.message));
-        }
-        if task.permissions.network.is_some() {
-            issues.push(issue(
-                "permissions.network",
-                "the host's tools have no network of their own to switch; leave it out and grant or deny the shell instead",
-            ));
-        }
-        if task.permissions.native_profile.is_some() {
-            issues.push(issue("permissions.native_profile", "Gemini's API has no permission profiles; leave it out"));
-        }
-        for (index, attachment) in task.attachments.iter().enumerate() {
-            if !system::ATTACHMENT_KINDS.contains(&attachment.kind.as_str()) {
-                issues.push(issue(
-                    format!("attachments[{index}].kind"),
-                    format!("an attachment of kind `{}` cannot be made known to the model", attachment.kind),
-                ));
-            }
-        }
-        // A wrong model of the task is told above.
-        if let Err(error) = configured
-            && !issues.iter().any(|issue| issue.field == "model")
-        {
-            issues.push(issue("settings", error.message));
-        }
-        issues
-    }
-
-    fn run(host: &dyn Host, task: Task) -> Result<Outcome> {
-        let (mut gemini, options) = wire::configured(host, task.model.as_deref())?;
-        if let Some(effort) = &task.reasoning_effort {
-            gemini.thinking = Thinking::parse(effort, &options.model, gemini.api)?;
-        }
-        let vendor: Box<dyn Vendor> = match gemini.api {
-            Api::GenerateContent => Box::new(content::GenerateContent::new(gemini)),
-            Api::Interactions => Box::new(interactions::Interactions::new(gemini)),
+            Api::Interactions => Builder::new("POST", format!("{}/v1beta/interactions", self.base_url))
+                .header("api-revision", interactions::REVISION)
+                .json(&interactions::body(self, turn)?),
         };
-        agent_loop::run(host, &*vendor, &task, &options)
+        Ok(request?.header("accept", "text/event-stream"))
+    }
+
+    fn decoder(&self) -> Box<dyn Decoder> {
+        match self.api {
+            Api::GenerateContent => Box::new(content::ContentStream::new(self.broken.clone())),
+            Api::Interactions => Box::new(interactions::StepStream::default()),
+        }
+    }
+
+    fn error(&self, status: u16, headers: &[(String, String)], body: &[u8]) -> Error {
+        wire::error(status, headers, body)
     }
 }
 
-midplane_plugin::export_agent!(GeminiAgent);
+impl Adapter for Gemini {
+    const API: &'static str = "Gemini's API";
 
-/// Asks for the list of models, which costs nothing.
-fn probe(host: &dyn Host, gemini: &Gemini, timeout_ms: u32) -> Result<()> {
-    let response = Builder::new("GET", gemini.models_url()).timeout_ms(timeout_ms).send(host)?;
-    let (status, headers) = (response.status, response.headers.clone());
-    if (200..300).contains(&status) {
-        return Ok(());
+    fn configured(host: &dyn Host) -> Result<Self> {
+        let bad = |message: String| Err(Error::invalid("setting", message));
+        let base_url = adapter::base_url(host)?;
+        let base_url = base_url.trim_end_matches("/v1beta").trim_end_matches("/v1").to_owned();
+        let api = match settings::text(host, "api").as_deref() {
+            None | Some("generate-content") => Api::GenerateContent,
+            Some("interactions") => Api::Interactions,
+            Some(other) => return bad(format!("setting `api` is `{other}`, not `generate-content` or `interactions`")),
+        };
+        let vertex = vertex(host, api, &base_url)?;
+        let max_tokens = settings::parsed(host, "max_tokens")?;
+        if max_tokens == Some(0) {
+            return bad("setting `max_tokens` is 0, and a reply has at least 1".into());
+        }
+        Ok(Self {
+            base_url,
+            api,
+            store: settings::parsed_or(host, "store", true)?,
+            vertex,
+            model: settings::text(host, "model").unwrap_or_default(),
+            max_tokens,
+            thoughts: settings::parsed_or(host, "thoughts", true)?,
+            broken: Rc::default(),
+        })
     }
-    // A wrong key is answered with 400, and only the body says so. Its text is not copied into the report.
-    let error = wire::error(status, &headers, &response.bytes_lossy(64 * 1024));
-    let message = match error.code.as_str() {
-        "credential" => format!("the vendor refused the credential with status {status}"),
-        _ => format!("the vendor answered with status {status}"),
+
+    /// What a word becomes depends on the model, so it is read again for each request.
+    fn set_effort(&mut self, effort: &str) -> Result<()> {
+        wire::check_effort(effort)
+    }
+
+    /// Lists one model, which costs nothing.
+    fn probe(&self) -> Builder {
+        let path = if self.vertex.is_some() { "v1beta1/publishers/google/models" } else { "v1beta/models" };
+        Builder::new("GET", format!("{}/{path}?pageSize=1", self.base_url))
+    }
+
+    fn issues(&self, task: &Task) -> Vec<Issue> {
+        let model = task.model.as_deref().unwrap_or(&self.model);
+        let mut issues = Vec::new();
+        if let Err(error) = wire::check_model(model)
+            && !model.trim().is_empty()
+        {
+            issues.push(issue("model", error.message));
+        }
+        if let Some(effort) = task.reasoning_effort.as_deref().filter(|effort| wire::check_effort(effort).is_ok())
+            && let Err(error) = Thinking::of(effort, model, self.api)
+        {
+            issues.push(issue("reasoning_effort", error.message));
+        }
+        issues
+    }
+}
+
+midplane_plugin::export_agent!(Gemini);
+
+impl Gemini {
+    /// Where a model is asked for content. A model without a slash is one of Google's.
+    fn content_url(&self, model: &str) -> String {
+        let model = model.strip_prefix("models/").unwrap_or(model);
+        let folder = match &self.vertex {
+            Some(place) if model.contains('/') => format!("v1/{place}"),
+            Some(place) => format!("v1/{place}/publishers/google/models"),
+            None if model.contains('/') => "v1beta".to_owned(),
+            None => "v1beta/models".to_owned(),
+        };
+        format!("{}/{folder}/{model}:streamGenerateContent?alt=sse", self.base_url)
+    }
+
+    /// Whether to ask for summaries of the thinking: models that cannot think refuse to be asked.
+    fn wants_thoughts(&self, model: &str, thinking: Thinking) -> bool {
+        let name = wire::last_part(model);
+        let old = ["gemini-1.", "gemini-2.0"].iter().any(|start| name.starts_with(start));
+        self.thoughts && thinking != Thinking::Budget(0) && name.starts_with("gemini-") && !old
+    }
+}
+
+/// The place in Vertex AI, from the settings.
+fn vertex(host: &dyn Host, api: Api, base_url: &str) -> Result<Option<String>> {
+    let bad = |message: String| Err(Error::invalid("setting", message));
+    let Some(project) = settings::text(host, "vertex_project").filter(|project| !project.trim().is_empty()) else {
+        return Ok(None);
     };
-    Err(midplane_plugin::Error::new(error.kind, error.code, message))
+    let location = settings::text(host, "vertex_location").unwrap_or_else(|| "global".into());
+    // Both become parts of a path.
+    for (name, value) in [("vertex_project", &project), ("vertex_location", &location)] {
+        if value.is_empty()
+            || value.starts_with('.')
+            || !value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-:.".contains(&b))
+        {
+            return bad(format!("setting `{name}` is `{value}`, which is no name of Google Cloud"));
+        }
+    }
+    if api == Api::Interactions {
+        return bad("setting `api` is `interactions`, which is not spoken to Vertex AI; use `generate-content`".into());
+    }
+    if base_url == GEMINI_API {
+        let region = if location == "global" { String::new() } else { format!("{location}-") };
+        return bad(format!(
+            "setting `vertex_project` is set and `base_url` is not of Vertex AI; set `base_url` to \
+             `https://{region}aiplatform.googleapis.com` and `credential` to `vertex`"
+        ));
+    }
+    Ok(Some(format!("projects/{project}/locations/{location}")))
 }
