@@ -136,6 +136,12 @@ limits! {
     child_stdin_bytes_max = 4 * MIB, false;
     /// bytes of one output stream of a child that are held unread
     child_output_bytes_max = MIB, false;
+    /// websockets to children that are open at once in one run
+    sockets_max = 8, true;
+    /// bytes of one message of a websocket
+    socket_frame_bytes_max = 4 * MIB, false;
+    /// bytes queued on a websocket, each way
+    socket_queue_bytes_max = 8 * MIB, false;
     /// milliseconds that an approval waits for a person
     approval_ms_max = 300_000, true;
     /// steering messages that wait for a run

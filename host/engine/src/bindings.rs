@@ -31,7 +31,7 @@ wasmtime::component::bindgen!({
         "midplane:plugin/blob.writer": crate::imports::blob::WriterHandle,
         "midplane:plugin/http.response": crate::imports::http::ResponseHandle,
         "midplane:plugin/process.child": crate::imports::process::ChildHandle,
-        "midplane:plugin/ws.socket": crate::imports::unsupported::SocketHandle,
+        "midplane:plugin/ws.socket": crate::imports::ws::SocketHandle,
     },
 });
 

@@ -303,4 +303,36 @@ pub trait Child: Send + Sync {
     async fn next(&mut self, max_bytes: usize) -> Result<Output>;
     /// Asks its process group to end, without waiting.
     fn stop(&self, how: StopMode) -> Result<()>;
+    /// A websocket to a port that it listens on. Safe to drop.
+    async fn connect(&self, dial: Dial) -> Result<Box<dyn Socket>>;
+}
+
+/// Which websocket to open, on the loopback address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dial {
+    /// The child's port.
+    pub port: u16,
+    /// Path and query.
+    pub path: String,
+    /// Names and values, sent as they are.
+    pub headers: Vec<(String, String)>,
+}
+
+/// One message of a websocket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// Text.
+    Text(String),
+    /// Bytes.
+    Binary(Vec<u8>),
+}
+
+/// A websocket to a child. Dropping it closes it, after what is queued.
+#[async_trait]
+pub trait Socket: Send + Sync {
+    /// Queues one message, whole or not at all.
+    fn send(&self, frame: Frame) -> Result<()>;
+    /// The next message, secrets replaced; none when the other side has closed, repeated if asked again. Waits for ever;
+    /// safe to drop. The engine adds time-outs, signals and cancel.
+    async fn receive(&mut self) -> Result<Option<Frame>>;
 }

@@ -448,6 +448,24 @@ codes! {
     Limit "stdin-full":
         "The program does not read its input as fast as it is written."
         => "Read its output first, then write again.";
+    Denied "not-own-port":
+        "A websocket was asked for to a port that the child does not listen on, or that another program answers."
+        => "Have the child listen on a loopback port of its own, and connect once it says so.";
+    Unavailable "websocket":
+        "The child's port does not answer as a websocket."
+        => "See the message; what the child writes to its standard error may say more.";
+    Unavailable "closed":
+        "The websocket is closed."
+        => "Connect again if the child still listens.";
+    Limit "sockets":
+        "As many websockets are open in this run as `sockets_max` allows."
+        => "Close one first.";
+    Limit "frame-size":
+        "A message of a websocket is larger than `socket_frame_bytes_max` allows."
+        => "Send it in parts.";
+    Limit "queue-full":
+        "The child does not read its websocket as fast as it is written."
+        => "Read its messages first, then send again.";
 
     // ---- HTTP
     Invalid "url":

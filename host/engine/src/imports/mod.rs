@@ -17,6 +17,7 @@ pub(crate) mod log;
 pub(crate) mod process;
 pub(crate) mod tools;
 pub(crate) mod unsupported;
+pub(crate) mod ws;
 
 use midplane_core::ErrorKind;
 use wasmtime::component::{Resource, ResourceTable, ResourceTableError};

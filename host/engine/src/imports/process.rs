@@ -15,7 +15,7 @@ use crate::ports;
 /// A guest's handle of a child. Dropping it kills the child's process group.
 #[expect(unreachable_pub, reason = "named by generated code, which is public in form")]
 pub struct ChildHandle {
-    child: Box<dyn ports::Child>,
+    pub(super) child: Box<dyn ports::Child>,
     /// Whether this child's reader was told of the cancel; it is told once.
     cancel_said: bool,
     /// How many signals its reader was told of; each is told once.

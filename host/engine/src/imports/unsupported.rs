@@ -1,49 +1,17 @@
-//! The interfaces that this host links and cannot do yet: `ws`, `files`, `detached` and `dns-exchange`. Each function
+//! The interfaces that this host links and cannot do yet: `files`, `detached` and `dns-exchange`. Each function
 //! answers `unsupported`, so that a guest that imports its whole world loads, and one that needs them is told.
 
 use wasmtime::component::Resource;
 
 use super::blob::BlobHandle;
-use super::process::ChildHandle;
 use super::{Answer, answer};
 use crate::bindings::types::{Command, StopMode};
-use crate::bindings::{detached, dns_exchange, files, ws};
+use crate::bindings::{detached, dns_exchange, files};
 use crate::data::Data;
-
-/// No value of it exists: nothing here opens a socket.
-#[expect(unreachable_pub, reason = "named by generated code, which is public in form")]
-pub enum SocketHandle {}
 
 fn unsupported<T>(interface: &str) -> Answer<T> {
     let message = format!("this host does not offer `{interface}` yet");
     answer(Err(midplane_core::Error::unsupported("not-implemented", message)))
-}
-
-impl ws::Host for Data {
-    async fn connect(
-        &mut self,
-        _child: Resource<ChildHandle>,
-        _port: u16,
-        _path: String,
-        _headers: Vec<(String, String)>,
-    ) -> Answer<Resource<SocketHandle>> {
-        unsupported("ws")
-    }
-}
-
-impl ws::HostSocket for Data {
-    async fn send(&mut self, _this: Resource<SocketHandle>, _frame: ws::Frame) -> Answer<()> {
-        unsupported("ws")
-    }
-
-    async fn receive(&mut self, _this: Resource<SocketHandle>, _timeout_ms: u32) -> Answer<ws::Received> {
-        unsupported("ws")
-    }
-
-    async fn drop(&mut self, this: Resource<SocketHandle>) -> wasmtime::Result<()> {
-        self.table.delete(this)?;
-        Ok(())
-    }
 }
 
 impl files::Host for Data {

@@ -13,6 +13,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,9 @@ use midplane_engine::ports::Exit;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::sync::watch;
+
+#[cfg(target_os = "linux")]
+use super::proc;
 
 /// Where programs are looked for when the host itself has no `PATH`.
 const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -118,6 +122,32 @@ impl Group {
     /// Tells how the leader ended, once it has.
     pub(crate) fn exit(&self) -> watch::Receiver<Option<Exit>> {
         self.exit.clone()
+    }
+
+    /// Whether the programs of the group are those, and the only ones, that listen on a loopback port; or, given our
+    /// address, those that hold the other end of a connection to it.
+    #[cfg(target_os = "linux")]
+    pub(crate) async fn owns(&self, port: u16, ours: Option<SocketAddr>) -> Result<bool> {
+        let group = self.leader.as_raw_nonzero().get();
+        let look = move || {
+            let processes = proc::group(group);
+            match ours {
+                None => proc::listens(port, &processes),
+                Some(ours) => proc::answers(port, ours, &processes),
+            }
+        };
+        // Files of `/proc` can be long where there are many sockets.
+        let looked = tokio::task::spawn_blocking(look).await.map_err(io::Error::other).and_then(|looked| looked);
+        looked.map_err(|error| Error::unavailable("websocket", format!("whose port {port} is cannot be seen: {error}")))
+    }
+
+    /// The same, where the system does not say it.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) async fn owns(&self, _port: u16, _ours: Option<SocketAddr>) -> Result<bool> {
+        Err(Error::unsupported(
+            "websocket",
+            "this system does not say whose a port is, so websockets to a child are refused",
+        ))
     }
 
     /// The number of the group.

@@ -4,6 +4,7 @@
 //! - [`group`]: one program in a process group of its own (the `shell` tool starts its programs there too)
 //! - [`mod@pump`]: from an output pipe to whoever keeps the bytes, cleaned of secrets
 //! - [`stdin`]: the queue of a child's standard input
+//! - [`ws`]: websockets to a child's own port; [`proc`]: whose a port is
 //! - here: gates, environment and working directory of a start; a child's unread output
 //!
 //! # What it never does
@@ -11,8 +12,11 @@
 //! and the audit record of its start is where that will be declared.
 
 pub(crate) mod group;
+#[cfg(target_os = "linux")]
+mod proc;
 pub(crate) mod pump;
 mod stdin;
+mod ws;
 // They look at `/proc` and make FIFOs.
 #[cfg(all(test, target_os = "linux"))]
 mod tests;
@@ -28,9 +32,9 @@ use midplane_core::gate::Request;
 use midplane_core::redact::Redactor;
 use midplane_core::text::shown;
 use midplane_core::{Error, ErrorKind, Result};
-use midplane_engine::ports::{Child, Command, Exit, Output, Process, StopMode};
+use midplane_engine::ports::{Child, Command, Dial, Exit, Output, Process, Socket, StopMode};
 use rustix::process::Signal;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
@@ -68,6 +72,8 @@ struct Reach {
     secrets: Arc<dyn SecretSource>,
     placeholders: Placeholders,
     redactor: Redactor,
+    /// One permit for each websocket that may be open at once.
+    sockets: Arc<Semaphore>,
 }
 
 impl Processes {
@@ -80,9 +86,13 @@ impl Processes {
         placeholders: Placeholders,
         redactor: Redactor,
     ) -> Self {
-        let slots = usize::try_from(call.limits.children_max).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        let reach = Arc::new(Reach { call, rights, secrets, placeholders, redactor });
-        Self { reach, workspace, scratch: OnceLock::new(), slots: Arc::new(Semaphore::new(slots)) }
+        let permits = |most: u64| {
+            let most = usize::try_from(most).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+            Arc::new(Semaphore::new(most))
+        };
+        let (slots, sockets) = (permits(call.limits.children_max), permits(call.limits.sockets_max));
+        let reach = Arc::new(Reach { call, rights, secrets, placeholders, redactor, sockets });
+        Self { reach, workspace, scratch: OnceLock::new(), slots }
     }
 
     async fn start(&self, command: Command) -> Result<ChildHandle> {
@@ -203,6 +213,19 @@ impl Reach {
         Ok(env)
     }
 
+    /// Whether there are placeholders in some bytes; refused where this program may not have such a secret. Asked when a
+    /// guest writes, so that it hears of a denial; they are replaced while it is sent, since that may have to wait.
+    fn allow_placeholders(&self, bytes: &[u8], argv: &[String]) -> Result<bool> {
+        let names = self.placeholders.names(bytes);
+        for name in &names {
+            let request = Request::SecretInCommand { name, argv };
+            if self.rights.check(&request).is_err() {
+                self.allow(&request, argv)?; // again, for the audit
+            }
+        }
+        Ok(!names.is_empty())
+    }
+
     /// Some bytes with secrets in place of their placeholders, each allowed for this program.
     async fn filled(&self, bytes: &[u8], argv: &[String]) -> Result<Zeroizing<Vec<u8>>> {
         let mut values = BTreeMap::new();
@@ -261,6 +284,8 @@ struct ChildHandle {
     tasks: [JoinHandle<()>; 2],
     reach: Arc<Reach>,
     argv: Vec<String>,
+    /// Gone with this handle, which closes the websockets to the child.
+    alive: watch::Sender<()>,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -296,7 +321,7 @@ impl ChildHandle {
             }
         };
         let tasks = [tokio::spawn(reading), tokio::spawn(writing)];
-        Self { group, stdin, output, tasks, reach: Arc::clone(reach), argv, _slot: slot }
+        Self { group, stdin, output, tasks, reach: Arc::clone(reach), argv, alive: watch::Sender::new(()), _slot: slot }
     }
 }
 
@@ -310,15 +335,8 @@ impl Drop for ChildHandle {
 #[async_trait]
 impl Child for ChildHandle {
     fn write(&self, data: Vec<u8>) -> Result<()> {
-        // Asked here, so that the guest hears of a denial; replaced while it is sent, since that may have to wait.
-        let names = self.reach.placeholders.names(&data);
-        for name in &names {
-            let request = Request::SecretInCommand { name, argv: &self.argv };
-            if self.reach.rights.check(&request).is_err() {
-                self.reach.allow(&request, &self.argv)?; // again, for the audit
-            }
-        }
-        self.stdin.write(data, !names.is_empty())
+        let secrets = self.reach.allow_placeholders(&data, &self.argv)?;
+        self.stdin.write(data, secrets)
     }
 
     fn close_stdin(&self) {
@@ -335,6 +353,38 @@ impl Child for ChildHandle {
             StopMode::Terminate => Signal::TERM,
             StopMode::Kill => Signal::KILL,
         })
+    }
+
+    async fn connect(&self, dial: Dial) -> Result<Box<dyn Socket>> {
+        let began = Instant::now();
+        let target = format!("{} 127.0.0.1:{}", shown(&self.argv[0], 200), dial.port); // started, so it has a name
+        let result = self.websocket(dial).await;
+        let outcome = match &result {
+            Ok(_) => "ok".to_owned(),
+            Err(error) if error.kind == ErrorKind::Denied => "denied".to_owned(),
+            Err(error) => error.code.clone().into_owned(),
+        };
+        let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.reach.call.sink.audit(Audit {
+            act: "websocket",
+            target,
+            outcome,
+            grant: None,
+            duration_ms,
+            size_bytes: 0,
+        });
+        Ok(Box::new(result?))
+    }
+}
+
+impl ChildHandle {
+    async fn websocket(&self, dial: Dial) -> Result<ws::Socket> {
+        let slot = Arc::clone(&self.reach.sockets).try_acquire_owned().map_err(|_| {
+            let most = self.reach.call.limits.sockets_max;
+            Error::limit("sockets", format!("{most} websockets of this run are open already, which is the most"))
+        })?;
+        let opening = ws::Opening { dial, argv: self.argv.clone(), slot, alive: self.alive.subscribe() };
+        ws::Socket::open(&self.reach, &self.group, opening).await
     }
 }
 
