@@ -20,7 +20,7 @@ use crate::Error;
 use crate::address::{AddressClass, address_class};
 use crate::endpoint::Target;
 use crate::ids::ProfileName;
-use crate::manifest::{ANONYMOUS, Credential};
+use crate::manifest::{ANONYMOUS, Credential, Scheme};
 use crate::permission::{Access, FolderPath, Grant, Grants, Permission, Permissions};
 use crate::text::shown;
 
@@ -333,7 +333,8 @@ impl<'a> Gate<'a> {
         let action = || format!("send the secret `{}` to {}", shown(name, 80), call(method, target));
         let rule = self
             .rules(method, target)
-            .find(|rule| rule.secret == name)
+            // An account is there to be exchanged, not to be sent.
+            .find(|rule| rule.secret == name && !matches!(rule.scheme, Scheme::GoogleOauth { .. }))
             .ok_or_else(|| self.permission_missing("credential", action()))?;
         allowed.grants.push(self.granted(Grant::Secret(rule.secret.clone()), "grant-missing", action)?);
         Ok(allowed)

@@ -29,7 +29,7 @@ use crate::call::Audit;
 use crate::config::Config;
 use crate::context::RuntimeContext;
 use crate::driver::{Command, Ended, index_of, now_ms};
-use crate::egress::{Resolve, SystemResolver, Tls};
+use crate::egress::{Resolve, SystemResolver, Tls, Tokens};
 use crate::ingest::Feeds;
 use crate::owner::Owner;
 use crate::paths::Paths;
@@ -72,6 +72,8 @@ pub(crate) struct Inner {
     pub(crate) owner_id: String,
     pub(crate) asker: Option<Arc<dyn Asker>>,
     pub(crate) tls: Tls,
+    /// Access tokens, shared by all runs.
+    pub(crate) tokens: Arc<Tokens>,
     pub(crate) resolver: Arc<dyn Resolve>,
     /// Where blobs that are too large for memory are spooled, in files without a name.
     pub(crate) spool: PathBuf,
@@ -248,6 +250,7 @@ impl Builder {
                 owner_id,
                 asker: self.asker,
                 tls,
+                tokens: Arc::default(),
                 resolver: Arc::new(SystemResolver),
                 spool,
                 _temporary: temporary,

@@ -97,6 +97,7 @@ impl Vendor for Gemini {
     }
 
     fn request(&self, turn: &Turn<'_>) -> Result<Builder> {
+        wire::check_model(turn.model)?;
         let request = match self.api {
             Api::GenerateContent => {
                 Builder::new("POST", self.content_url(turn.model)).json(&content::body(self, turn)?)
