@@ -325,7 +325,8 @@ fn thinking_by_model_and_word() {
         ("gemini-3.5-flash", "interactions"),
     ] {
         for effort in ["none", "auto", "minimal", "low", "medium", "high", "max", "4096", "40000", "-1", "extreme"] {
-            let host = host().setting("api", api).setting("thoughts", "false").setting("retries_max", "0").reply(said("x"));
+            let host =
+                host().setting("api", api).setting("thoughts", "false").setting("retries_max", "0").reply(said("x"));
             let mut task = task("x");
             task.model = Some(model.into());
             task.reasoning_effort = Some(effort.into());
