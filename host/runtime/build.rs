@@ -4,7 +4,7 @@
 mod guests;
 
 /// Packages below `plugins/` that are embedded, in the order of `FIRST_PARTY`.
-const PLUGINS: [&str; 3] = ["agent-playbook", "agent-anthropic", "agent-gemini"];
+const PLUGINS: [&str; 4] = ["agent-playbook", "agent-anthropic", "agent-gemini", "agent-openai"];
 
 fn main() {
     guests::build(&PLUGINS, &["plugins"]);

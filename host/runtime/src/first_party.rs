@@ -16,4 +16,5 @@ pub const FIRST_PARTY: &[Embedded] = &[
     embedded!("agent-playbook", "agent_playbook.wasm"),
     embedded!("agent-anthropic", "agent_anthropic.wasm"),
     embedded!("agent-gemini", "agent_gemini.wasm"),
+    embedded!("agent-openai", "agent_openai.wasm"),
 ];

@@ -15,8 +15,8 @@ use aho_corasick::automaton::{Automaton, StateID};
 use aho_corasick::nfa::contiguous::NFA;
 use aho_corasick::{Anchored, MatchKind};
 
-use super::encodings::{Form, forms};
 use super::SecretValue;
+use super::encodings::{Form, forms};
 use super::redactor::REDACTED;
 use crate::{Error, Result};
 

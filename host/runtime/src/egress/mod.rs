@@ -49,7 +49,7 @@ use midplane_engine::ports::{Http, HttpBody, HttpRequest, HttpResponse, SignedRe
 
 pub(crate) use self::budget::HttpBudget;
 pub(crate) use self::connect::{Tls, connect};
-pub(crate) use self::oauth::{TokenUse, Tokens};
+pub(crate) use self::oauth::{AccessTokens, TokenUse};
 pub(crate) use self::resolve::{ADDRESSES_MAX, Resolve, SystemResolver};
 use crate::blob::BlobSpace;
 use crate::call::Call;
@@ -99,4 +99,4 @@ impl Egress {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -26,7 +26,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http_body_util::{BodyExt as _, Limited};
 use midplane_core::redact::{Redactor, SecretValue};
-use midplane_core::{Error, Result};
+use midplane_core::{Error, Result, gate};
 use midplane_engine::ports::HttpRequest;
 use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
@@ -56,7 +56,7 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// The tokens of a host, shared by all its runs. One exchange at a time for each account and scope; who comes meanwhile
 /// waits for it.
 #[derive(Default)]
-pub(crate) struct Tokens(Mutex<HashMap<Key, Arc<Slot>>>);
+pub(crate) struct AccessTokens(Mutex<HashMap<Key, Arc<Slot>>>);
 
 type Slot = tokio::sync::Mutex<Option<Token>>;
 /// The digest of account and scope.
@@ -67,7 +67,7 @@ struct Token {
     until: Instant,
 }
 
-impl Tokens {
+impl AccessTokens {
     fn slot(&self, key: Key) -> Arc<Slot> {
         // Nothing panics while it is held, and a map is whole in any case.
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -82,14 +82,14 @@ impl Tokens {
 
 /// The tokens as one call of a plugin uses them.
 pub(crate) struct TokenUse {
-    tokens: Arc<Tokens>,
+    tokens: Arc<AccessTokens>,
     /// The call's redactor and the tokens that were applied in it.
     redactor: RwLock<Redactor>,
 }
 
 impl TokenUse {
     /// For a call whose other secrets are hidden by `redactor`.
-    pub(crate) fn new(tokens: &Arc<Tokens>, redactor: &Redactor) -> Self {
+    pub(crate) fn new(tokens: &Arc<AccessTokens>, redactor: &Redactor) -> Self {
         Self { tokens: Arc::clone(tokens), redactor: RwLock::new(redactor.clone()) }
     }
 }
@@ -162,10 +162,10 @@ impl Egress {
             return Err(refused(name, "its `token_uri` is not `https`"));
         }
         let mut note = self.note(&request);
-        note.rests_on(format!("secret:{name}"));
         let answer = async {
             self.budget.take_request()?;
-            let addresses = self.addresses(target, &mut note).await?;
+            let asked = |ip| gate::Request::TokenAddress { ip, target, secret: name };
+            let addresses = self.addresses_if(target, &mut note, asked).await?;
             let body = SendBody::Bytes(form.as_bytes().to_vec().into());
             let message = Self::written(&request, target.url(), request.headers.clone(), body)?;
             // No matter if it has left: to ask for a token changes nothing.
@@ -199,8 +199,8 @@ enum Proof {
 impl Account {
     /// The error is the reason, without anything of what is in the account but its type.
     fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let account: Value = serde_json::from_slice(bytes)
-            .map_err(|_| "it is not the JSON of an account".to_owned())?;
+        let account: Value =
+            serde_json::from_slice(bytes).map_err(|_| "it is not the JSON of an account".to_owned())?;
         let field = |name: &str| match account[name].as_str() {
             Some(text) if !text.is_empty() => Ok(text.to_owned()),
             _ => Err(format!("the account in it has no `{name}`")),

@@ -260,7 +260,8 @@ impl Egress {
             return Err(Error::denied("address-refused", format!("`{from}` redirects to `{to}`, away from TLS")));
         }
         // A server that writes the credential of a query into its redirect would pass it on to another.
-        if origin(from) != origin(&to) && matches!(self.redactor().bytes(location.as_bytes()), std::borrow::Cow::Owned(_))
+        if origin(from) != origin(&to)
+            && matches!(self.redactor().bytes(location.as_bytes()), std::borrow::Cow::Owned(_))
         {
             return Err(Error::denied("credential", format!("`{from}` redirects to `{to}` with a secret in the URL")));
         }
@@ -318,11 +319,6 @@ impl Note<'_> {
                 self.grants.push(grant);
             }
         }
-    }
-
-    /// Adds a grant by its text.
-    pub(super) fn rests_on(&mut self, grant: String) {
-        self.grants.push(grant);
     }
 
     /// Notes what is missing instead, and gives the error to answer.
