@@ -4,10 +4,11 @@
 mod guests;
 
 /// Packages below `plugins/` that are embedded, in the order of `FIRST_PARTY`.
-const PLUGINS: [&str; 7] = [
+const PLUGINS: [&str; 8] = [
     "agent-playbook",
     "agent-anthropic",
     "agent-openai",
+    "agent-gemini",
     "agent-claude-code",
     "agent-codex",
     "agent-antigravity",

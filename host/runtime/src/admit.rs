@@ -27,7 +27,7 @@ use crate::approval::{Answering, Approvals, Questions};
 use crate::blob::{BlobBudget, BlobSpace};
 use crate::call::{Call, Sink};
 use crate::driver::{COMMANDS_MAX, Driver, Ended, Invocation, now_ms};
-use crate::egress::{Egress, HttpBudget};
+use crate::egress::{Egress, HttpBudget, TokenUse};
 use crate::endpoints::{self, Plan, Tokens};
 use crate::host::{Active, Host, Resolved, new_run_id, query_control};
 use crate::placeholder::Placeholders;
@@ -438,7 +438,7 @@ impl<E: ports::Events + Sink + 'static> Services<E> {
                 permissions: profile.permissions.clone(),
                 grants: rights.grants.clone(),
                 secrets: secrets.clone(),
-                redactor: redactor.clone(),
+                tokens: TokenUse::new(&host.inner.tokens, redactor),
                 placeholders: Arc::new(shared.placeholders.clone()),
                 budget: shared.http.clone(),
                 blobs: shared.blobs.clone(),
