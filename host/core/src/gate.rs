@@ -268,7 +268,8 @@ pub fn whole(permission: &Permission) -> Grant {
 }
 
 /// Whether there is something that both allow.
-fn overlap(a: &Grant, b: &Grant) -> bool {
+#[must_use]
+pub fn overlap(a: &Grant, b: &Grant) -> bool {
     match (a, b) {
         (Grant::Http(a), Grant::Http(b)) => a.covers(b) || b.covers(a),
         (Grant::Command(a), Grant::Command(b)) => a.starts_with(b) || b.starts_with(a),

@@ -108,6 +108,9 @@ pub struct Manifest {
     pub credentials: Vec<Credential>,
     /// What it asks for, in the order of the text.
     pub permissions: Vec<PermissionRequest>,
+    /// What the host serves on loopback during a run, so that a program needs no credential of its own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<Endpoint>,
     /// Bounds that it asks to be lower than the host's, by name.
     pub limits: BTreeMap<String, u64>,
 }
@@ -202,6 +205,18 @@ pub enum Scheme {
         /// Its name.
         parameter: String,
     },
+}
+
+/// `[[endpoints]]`: a place on loopback that lives as long as a run and stands for a URL of the plugin's. What is sent to it
+/// goes on through the egress gate, which applies the credential: the program that the plugin drives needs none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Endpoint {
+    /// Its name, unique in the manifest: the plugin reads `endpoint.<name>.url` and `endpoint.<name>.token`.
+    pub name: String,
+    /// What it stands for: the `url` of a `permissions.http`, or one that continues it.
+    pub url: Template,
+    /// The credential that is applied, which that permission names.
+    pub credential: String,
 }
 
 /// One permission as the manifest writes it.

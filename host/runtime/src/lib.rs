@@ -8,7 +8,8 @@
 //! - `ingest`: runs that are fed from outside, by batches of JSON
 //! - `sink`, `reach`, `call`: where events go, what a call can reach, what every service knows of its call
 //! - `egress`: the one way out to the network; `blob`: bytes that the host holds; `placeholder`: stand-ins for secrets
-//! - `tools`, `process`, `approval`: what the host runs for an agent, granted programs, and their questions
+//! - `tools`, `process`: what the host runs for an agent, granted programs
+//! - `approval`, `questions`: what a vendor's program asks, and answers from any process
 //! - [`agents`]: agents under an embedder's names, their events as `agent.*`; `slots`: task ids that are in use
 //! - `workspace`, `rights`: the folder of a run, what its plugin may do
 //! - `owner`: which process drives a run; `paths`, `config`: where state is, what the operator wrote
@@ -33,6 +34,7 @@ pub mod config;
 pub mod context;
 mod driver;
 mod egress;
+mod endpoints;
 #[cfg(test)]
 mod fakes;
 mod first_party;
@@ -46,6 +48,7 @@ mod placeholder;
 mod process;
 mod profile;
 mod provision;
+mod questions;
 mod reach;
 mod registry;
 mod rights;
@@ -69,5 +72,6 @@ pub use midplane_core as core;
 pub use midplane_engine::plugin::Availability;
 pub use midplane_store::{Leases, Machines, RunQuery, RunRow};
 pub use paths::Paths;
+pub use questions::OpenQuestion;
 pub use registry::Embedded;
 pub use secret::keeper::Keeper;

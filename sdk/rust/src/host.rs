@@ -6,12 +6,15 @@
 use crate::bindings::midplane::plugin as wit;
 use crate::error::Result;
 
+pub use wit::approval::{Decision, Question};
 pub use wit::control::Signal;
 pub use wit::events::Event;
 pub use wit::http::Request;
 pub use wit::kv::Entry;
 pub use wit::log::Level;
+pub use wit::process::Output;
 pub use wit::tools::{Answer, Call, Tool};
+pub use wit::types::{Command, Exit, StopMode};
 
 /// What a plugin may ask of the host.
 pub trait Host {
@@ -60,6 +63,27 @@ pub trait Host {
 
     /// `tools.call-all`: runs 1 to 64 calls, an answer for each, in order.
     fn call_all(&self, calls: &[Call]) -> Result<Vec<Answer>>;
+
+    /// `process.spawn`: starts a granted program. Use [`crate::child::Child`] to talk to it in lines.
+    fn spawn(&self, command: &Command) -> Result<Box<dyn Process + '_>>;
+
+    /// `approval.ask`: the host's policy, or a person, answers a vendor program's question. To be passed on as it is.
+    fn ask(&self, question: &Question) -> Result<Decision>;
+}
+
+/// A program that was started. Dropping it kills its process group.
+pub trait Process {
+    /// `child.write`: queues bytes for stdin, all or none; `limit` code `stdin-full`, `conflict` code `stdin-closed`.
+    fn write(&self, data: &[u8]) -> Result<()>;
+
+    /// `child.close-stdin`: ends stdin after what is queued.
+    fn close_stdin(&self);
+
+    /// `child.next`: the one place to wait; `cancelled` once, then works on until the grace period ends.
+    fn next(&self, bytes_max: u32, timeout_ms: u32) -> Result<Output>;
+
+    /// `child.stop`: asks the whole process group to end, and does not wait.
+    fn stop(&self, how: StopMode) -> Result<()>;
 }
 
 /// A response whose body is still arriving. Dropping it closes the connection.
@@ -148,6 +172,32 @@ impl Host for Imports {
 
     fn call_all(&self, calls: &[Call]) -> Result<Vec<Answer>> {
         wit::tools::call_all(calls)
+    }
+
+    fn spawn(&self, command: &Command) -> Result<Box<dyn Process + '_>> {
+        Ok(Box::new(wit::process::spawn(command)?))
+    }
+
+    fn ask(&self, question: &Question) -> Result<Decision> {
+        wit::approval::ask(question)
+    }
+}
+
+impl Process for wit::process::Child {
+    fn write(&self, data: &[u8]) -> Result<()> {
+        wit::process::Child::write(self, data)
+    }
+
+    fn close_stdin(&self) {
+        wit::process::Child::close_stdin(self);
+    }
+
+    fn next(&self, bytes_max: u32, timeout_ms: u32) -> Result<Output> {
+        wit::process::Child::next(self, bytes_max, timeout_ms)
+    }
+
+    fn stop(&self, how: StopMode) -> Result<()> {
+        wit::process::Child::stop(self, how)
     }
 }
 

@@ -4,6 +4,8 @@
 //! twice, compare-and-set), so that a test fails where the real host would refuse. Its clock moves only when the
 //! plugin waits or the test says so.
 
+mod child;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
@@ -11,8 +13,13 @@ use serde_json::Value;
 
 use crate::agent::{FilesystemAccess, PermissionMode, PermissionProfile, Task};
 use crate::error::{Error, Result};
-use crate::host::{Answer, Call, Entry, Event, Host, Incoming, Level, Request, Signal, Tool};
+use crate::host::{
+    Answer, Call, Command, Decision, Entry, Event, Host, Incoming, Level, Process, Question, Request, Signal, Tool,
+};
 
+pub use child::{FakeChild, Step, command};
+
+type AskFn = Box<dyn Fn(&Question) -> Result<Decision>>;
 type ToolFn = Box<dyn Fn(&Call) -> Answer>;
 
 /// A scripted answer to one HTTP request.
@@ -83,6 +90,12 @@ pub struct FakeHost {
     calls: RefCell<Vec<Vec<Call>>>,
     log: RefCell<Vec<String>>,
     waits: RefCell<Vec<u32>>,
+    children: RefCell<VecDeque<Result<FakeChild>>>,
+    commands: RefCell<Vec<Command>>,
+    written: RefCell<Vec<String>>,
+    stops: RefCell<Vec<&'static str>>,
+    ask: Option<AskFn>,
+    questions: RefCell<Vec<Question>>,
 }
 
 impl FakeHost {
@@ -145,9 +158,35 @@ impl FakeHost {
         self
     }
 
+    /// The next program that is started.
+    #[must_use]
+    pub fn child(self, child: FakeChild) -> Self {
+        self.children.borrow_mut().push_back(Ok(child));
+        self
+    }
+
+    /// As [`FakeHost::child`], for a later run on the same host.
+    pub fn add_child(&self, child: FakeChild) {
+        self.children.borrow_mut().push_back(Ok(child));
+    }
+
+    /// The next start of a program fails.
+    #[must_use]
+    pub fn child_error(self, error: Error) -> Self {
+        self.children.borrow_mut().push_back(Err(error));
+        self
+    }
+
+    /// How questions are answered. Without it each is declined.
+    #[must_use]
+    pub fn on_ask(mut self, ask: impl Fn(&Question) -> Result<Decision> + 'static) -> Self {
+        self.ask = Some(Box::new(ask));
+        self
+    }
+
     /// A message from the user waits.
     pub fn steer(&self, text: &str) {
-        self.signals.borrow_mut().push_back(Signal { kind: "steer".into(), text: text.into() });
+        self.signals.borrow_mut().push_back(child::steer(text));
     }
 
     /// Cancels the run.
@@ -170,6 +209,8 @@ impl FakeHost {
         self.events.borrow_mut().clear();
         self.requests.borrow_mut().clear();
         self.calls.borrow_mut().clear();
+        self.written.borrow_mut().clear();
+        self.stops.borrow_mut().clear();
         self.cancelled.set(false);
     }
 
@@ -217,6 +258,30 @@ impl FakeHost {
             .map(|batch| batch.iter().map(|call| format!("{} {}\n", call.name, call.arguments)).collect())
             .collect();
         batches.join("--\n")
+    }
+
+    /// All programs that were started.
+    #[must_use]
+    pub fn commands(&self) -> Vec<Command> {
+        self.commands.borrow().clone()
+    }
+
+    /// All lines that programs were given.
+    #[must_use]
+    pub fn written(&self) -> Vec<String> {
+        self.written.borrow().clone()
+    }
+
+    /// How programs were ended: `close-stdin`, `interrupt`, `terminate`, `kill`, and `drop` for one still running.
+    #[must_use]
+    pub fn stops(&self) -> Vec<&'static str> {
+        self.stops.borrow().clone()
+    }
+
+    /// All questions that were asked.
+    #[must_use]
+    pub fn questions(&self) -> Vec<Question> {
+        self.questions.borrow().clone()
     }
 
     /// All log lines so far.
@@ -382,6 +447,25 @@ impl Host for FakeHost {
             answer
         });
         Ok(answers.collect())
+    }
+
+    fn spawn(&self, command: &Command) -> Result<Box<dyn Process + '_>> {
+        self.alive()?;
+        self.commands.borrow_mut().push(command.clone());
+        let child = self.children.borrow_mut().pop_front();
+        let child = child.unwrap_or_else(|| panic!("no program is scripted for {:?}", command.argv))?;
+        Ok(Box::new(child::Running::new(self, child)))
+    }
+
+    fn ask(&self, question: &Question) -> Result<Decision> {
+        self.alive()?;
+        let detail: Value = serde_json::from_str(&question.detail).expect("the detail is JSON");
+        assert!(detail.is_object(), "the detail is an object");
+        self.questions.borrow_mut().push(question.clone());
+        match &self.ask {
+            Some(ask) => ask(question),
+            None => Ok(Decision { allowed: false, message: "no rule allows it".into() }),
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use toml::de::DeTable;
 
 use super::reader::{Field, Section, Source, suggestion};
 use super::{
-    ANONYMOUS, Credential, MANIFEST_BYTES_MAX, Manifest, PermissionRequest, PluginKind, Scheme, Setting, SettingType,
-    Template, Wanted,
+    ANONYMOUS, Credential, Endpoint, MANIFEST_BYTES_MAX, Manifest, PermissionRequest, PluginKind, Scheme, Setting,
+    SettingType, Template, Wanted,
 };
 use crate::Result;
 use crate::endpoint::{Prefix, public_part};
@@ -27,7 +27,8 @@ pub(super) fn manifest(text: &str, origin: &str) -> Result<Manifest> {
         let what = format!("it is not TOML: {}", shown(error.message(), 200));
         source.fail(&error.span().unwrap_or_default(), what)
     })?;
-    let root = Section::root(source, &table, &["plugin", "settings", "credentials", "permissions", "limits"])?;
+    let known = ["plugin", "settings", "credentials", "permissions", "endpoints", "limits"];
+    let root = Section::root(source, &table, &known)?;
     let plugin = root.need("plugin")?.section(&["name", "kind", "version", "wit", "description", "publisher"])?;
     let name = plugin.need("name")?;
     let kind = plugin.need("kind")?.choice(&[
@@ -38,6 +39,7 @@ pub(super) fn manifest(text: &str, origin: &str) -> Result<Manifest> {
     ])?;
     let settings = settings(&root)?;
     let credentials = credentials(&root)?;
+    let permissions = permissions(&root, kind, &settings, &credentials)?;
     Ok(Manifest {
         name: PluginName::new(name.string()?).map_err(|error| name.fail(format!("is wrong: {error}")))?,
         kind,
@@ -45,7 +47,8 @@ pub(super) fn manifest(text: &str, origin: &str) -> Result<Manifest> {
         wit: release(&plugin.need("wit")?)?,
         description: plugin.need("description")?.line(300)?.to_owned(),
         publisher: plugin.need("publisher")?.line(100)?.to_owned(),
-        permissions: permissions(&root, kind, &settings, &credentials)?,
+        endpoints: endpoints(&root, kind, &settings, &permissions)?,
+        permissions,
         limits: limits(&root)?,
         settings,
         credentials,
@@ -308,6 +311,59 @@ fn credential(field: &Field<'_>, settings: &BTreeMap<String, Setting>, credentia
     }
     check_filled(field, &[&template], settings, |words| super::chosen(credentials, &words.concat()).map(drop))?;
     Ok(template)
+}
+
+fn endpoints(
+    root: &Section<'_>,
+    kind: PluginKind,
+    settings: &BTreeMap<String, Setting>,
+    permissions: &[PermissionRequest],
+) -> Result<Vec<Endpoint>> {
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    let Some(field) = root.get("endpoints") else { return Ok(endpoints) };
+    if kind != PluginKind::Agent {
+        let error = field.fail(format!("cannot be used by a plugin of kind `{kind}`"));
+        return Err(error.hint("an endpoint lives as long as a run, which only an agent has"));
+    }
+    for field in field.list()? {
+        let section = field.section(&["name", "url", "credential"])?;
+        let name = section.need("name")?;
+        let text = name.string()?;
+        if !identifier(text, b"_") {
+            return Err(name.fail("is not a name").hint(IDENTIFIER));
+        }
+        if endpoints.iter().any(|known| known.name == text) {
+            return Err(name.fail(format!("is `{text}` a second time")));
+        }
+        let url = section.need("url")?;
+        let template = template(&url, settings)?;
+        check_filled(&url, &[&template], settings, |words| Prefix::parse(&words.concat()).map(drop))?;
+        // Compared as they are written, so that it holds whatever the settings are.
+        let inside: Vec<&Option<Template>> = permissions
+            .iter()
+            .filter_map(|request| match &request.wanted {
+                Wanted::Http { url, credential, .. } => continues(&template, url).then_some(credential),
+                _ => None,
+            })
+            .collect();
+        if inside.is_empty() {
+            let error = url.fail(format!("lies in no `permissions.http`: `{template}`"));
+            return Err(error.hint("write the `url` of a permission as it stands there, or continue it after a `/`"));
+        }
+        // One that a setting chooses is not known here.
+        let fixed = |name: &&Template| name.settings().next().is_none();
+        let names: Vec<String> = inside.into_iter().flatten().filter(fixed).map(ToString::to_string).collect();
+        let known: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), name.as_str())).collect();
+        let credential = section.need("credential")?.choice(&known)?.to_owned();
+        endpoints.push(Endpoint { name: text.to_owned(), url: template, credential });
+    }
+    Ok(endpoints)
+}
+
+/// Whether a URL is another one or goes on after a `/` where that ends.
+fn continues(url: &Template, of: &Template) -> bool {
+    let (url, of) = (url.to_string(), of.to_string());
+    url.strip_prefix(of.trim_end_matches('/')).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// A text whose placeholders name settings that are there and are strings.

@@ -97,4 +97,4 @@ impl Egress {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,7 +4,7 @@
 mod bodies;
 mod bounds;
 mod failures;
-mod harness;
+pub(crate) mod harness;
 mod redirects;
 mod rights;
 mod secrets;
