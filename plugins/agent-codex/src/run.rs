@@ -168,9 +168,8 @@ fn begin(
         None => "thread/start",
     };
     let reply = peer.request(method, &params, CALL_MS)?.map_err(|error| failure::of_call(method, &error))?;
-    let text = |value: &Value| {
-        value.as_str().filter(|text| !text.is_empty() && text.len() <= ID_BYTES_MAX).map(str::to_owned)
-    };
+    let text =
+        |value: &Value| value.as_str().filter(|text| !text.is_empty() && text.len() <= ID_BYTES_MAX).map(str::to_owned);
     Ok((text(&reply["thread"]["id"]), text(&reply["model"])))
 }
 
@@ -395,7 +394,9 @@ impl Run<'_, '_> {
             let left = u32::try_from(until.saturating_sub(self.host.now_ms())).unwrap_or(u32::MAX);
             match self.peer.wait(left)? {
                 Incoming::Response { call: answered, reply } if answered == call => {
-                    return reply.map(drop).map_err(|error| failure::of_call("thread/backgroundTerminals/clean", &error));
+                    return reply
+                        .map(drop)
+                        .map_err(|error| failure::of_call("thread/backgroundTerminals/clean", &error));
                 }
                 Incoming::Notification { method, params } if method == "item/completed" => {
                     self.turn.notification(&method, &params)?;
