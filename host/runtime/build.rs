@@ -4,7 +4,7 @@
 mod guests;
 
 /// Packages below `plugins/` that are embedded, in the order of `FIRST_PARTY`.
-const PLUGINS: [&str; 2] = ["agent-playbook", "agent-anthropic"];
+const PLUGINS: [&str; 3] = ["agent-playbook", "agent-anthropic", "agent-claude-code"];
 
 fn main() {
     guests::build(&PLUGINS, &["plugins"]);
