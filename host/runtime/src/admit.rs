@@ -27,7 +27,7 @@ use crate::approval::{Answering, Approvals, Questions};
 use crate::blob::{BlobBudget, BlobSpace};
 use crate::call::{Call, Sink};
 use crate::driver::{COMMANDS_MAX, Driver, Ended, Invocation, now_ms};
-use crate::egress::{Egress, HttpBudget};
+use crate::egress::{Egress, HttpBudget, TokenUse};
 use crate::endpoints::{self, Plan, Tokens};
 use crate::host::{Active, Host, Resolved, new_run_id, query_control};
 use crate::placeholder::Placeholders;
@@ -190,7 +190,7 @@ impl Host {
         profile.plugin.capabilities(ports, &profile.limits).await.map_err(|fault| unanswered(&fault, "capabilities"))
     }
 
-    async fn validate(&self, profile: &Profile, task: &AgentTask) -> Result<Vec<Issue>> {
+    pub(crate) async fn validate(&self, profile: &Profile, task: &AgentTask) -> Result<Vec<Issue>> {
         let ports = self.pure(profile, "validate");
         profile.plugin.validate(ports, &profile.limits, task).await.map_err(|fault| unanswered(&fault, "validate"))
     }
@@ -438,7 +438,7 @@ impl<E: ports::Events + Sink + 'static> Services<E> {
                 permissions: profile.permissions.clone(),
                 grants: rights.grants.clone(),
                 secrets: secrets.clone(),
-                redactor: redactor.clone(),
+                tokens: TokenUse::new(&host.inner.tokens, redactor),
                 placeholders: Arc::new(shared.placeholders.clone()),
                 budget: shared.http.clone(),
                 blobs: shared.blobs.clone(),
@@ -519,7 +519,7 @@ fn open_workspace(task: &Task) -> Result<Option<(Arc<Workspace>, bool)>> {
     Ok(Some((Arc::new(workspace), wanted.access == WorkspaceAccess::ReadWrite)))
 }
 
-fn agent_task(run_id: &RunId, task: &Task, workspace: Option<&Workspace>, limits: &Limits) -> AgentTask {
+pub(crate) fn agent_task(run_id: &RunId, task: &Task, workspace: Option<&Workspace>, limits: &Limits) -> AgentTask {
     let attachments = task.attachments.iter().map(|attachment| {
         let name = attachment
             .name

@@ -31,7 +31,7 @@ use crate::call::Audit;
 use crate::config::Config;
 use crate::context::RuntimeContext;
 use crate::driver::{Command, Ended, index_of, now_ms};
-use crate::egress::{Resolve, SystemResolver, Tls};
+use crate::egress::{AccessTokens, Resolve, SystemResolver, Tls};
 use crate::endpoints::Tokens;
 use crate::ingest::Feeds;
 use crate::owner::Owner;
@@ -77,6 +77,8 @@ pub(crate) struct Inner {
     pub(crate) asker: Option<Arc<dyn Asker>>,
     pub(crate) prices: Arc<Prices>,
     pub(crate) tls: Tls,
+    /// Access tokens, shared by all runs.
+    pub(crate) tokens: Arc<AccessTokens>,
     pub(crate) resolver: Arc<dyn Resolve>,
     /// Where blobs that are too large for memory are spooled, in files without a name.
     pub(crate) spool: PathBuf,
@@ -257,6 +259,7 @@ impl Builder {
                 asker: self.asker,
                 prices,
                 tls,
+                tokens: Arc::default(),
                 resolver: Arc::new(SystemResolver),
                 spool,
                 _temporary: temporary,

@@ -71,7 +71,11 @@ pub(crate) fn settle(manifest: &Manifest, settings: &BTreeMap<String, Value>, li
             let url = Prefix::parse(&endpoint.url.fill(&settings)).map_err(|why| {
                 Error::invalid("setting", format!("the URL of the endpoint `{}` cannot be used: {why}", endpoint.name))
             })?;
-            endpoints.push(Endpoint { name: endpoint.name.clone(), url, credential: endpoint.credential.clone() });
+            endpoints.push(Endpoint {
+                name: endpoint.name.clone(),
+                url,
+                credential: endpoint.credential.fill(&settings),
+            });
         }
     }
     let text = |value: Value| match value {

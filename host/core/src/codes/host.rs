@@ -142,8 +142,8 @@ codes! {
         "A host name leads to a private, local or otherwise special address, or a redirect leaves TLS. Nothing was sent."
         => "If the address is meant, grant it as `address:IP`; otherwise look at who answers for that name.";
     Denied "credential":
-        "A credential cannot be applied here: its secret is missing or not granted, or it would leave in a URL."
-        => "See the message: set the secret, grant it for this place, or name another credential rule.";
+        "A credential cannot be applied here: its secret is missing, not granted or refused by who gives tokens for it, or it would leave in a URL."
+        => "See the message: set or renew the secret, grant it for this place, or name another credential rule.";
     Invalid "credential-ambiguous":
         "Several credential rules fit a request and the plugin names none."
         => "The plugin has to name one of them, or `anonymous`.";

@@ -7,8 +7,8 @@ use toml::de::DeTable;
 
 use super::reader::{Field, Section, Source, suggestion};
 use super::{
-    ANONYMOUS, Credential, Endpoint, MANIFEST_BYTES_MAX, Manifest, PermissionRequest, PluginKind, Scheme, Setting,
-    SettingType, Template, Wanted,
+    ANONYMOUS, Credential, Endpoint, GOOGLE_SCOPE, MANIFEST_BYTES_MAX, Manifest, PermissionRequest, PluginKind, Scheme,
+    Setting, SettingType, Template, Wanted,
 };
 use crate::Result;
 use crate::endpoint::{Prefix, public_part};
@@ -118,7 +118,7 @@ fn identifier(text: &str, also: &[u8]) -> bool {
 fn credentials(root: &Section<'_>) -> Result<Vec<Credential>> {
     let mut credentials: Vec<Credential> = Vec::new();
     for field in root.get("credentials").map_or_else(|| Ok(Vec::new()), |field| field.list())? {
-        let section = field.section(&["name", "scheme", "header", "parameter", "username", "secret"])?;
+        let section = field.section(&["name", "scheme", "header", "parameter", "username", "scope", "secret"])?;
         let name = section.need("name")?;
         let text = name.string()?;
         if !identifier(text, b"_-") {
@@ -145,8 +145,11 @@ fn scheme(section: &Section<'_>) -> Result<Scheme> {
         ("header", Some("header")),
         ("basic", Some("username")),
         ("query", Some("parameter")),
+        ("google-oauth", Some("scope")),
     ])?;
-    for (field, scheme) in [("header", "header"), ("username", "basic"), ("parameter", "query")] {
+    for (field, scheme) in
+        [("header", "header"), ("username", "basic"), ("parameter", "query"), ("scope", "google-oauth")]
+    {
         if own != Some(field) {
             section.without(field, &format!("belongs to `scheme = \"{scheme}\"` only"))?;
         }
@@ -154,6 +157,9 @@ fn scheme(section: &Section<'_>) -> Result<Scheme> {
     let Some(own) = own else {
         return Ok(Scheme::Bearer);
     };
+    if own == "scope" {
+        return google_scope(section).map(|scope| Scheme::GoogleOauth { scope });
+    }
     let field = section.need(own)?;
     let text = field.string()?;
     Ok(match own {
@@ -185,6 +191,19 @@ fn scheme(section: &Section<'_>) -> Result<Scheme> {
             Scheme::Query { parameter: text.to_owned() }
         }
     })
+}
+
+/// Scopes of RFC 6749: printable, with one space between.
+fn google_scope(section: &Section<'_>) -> Result<String> {
+    let Some(field) = section.get("scope") else {
+        return Ok(GOOGLE_SCOPE.to_owned());
+    };
+    let text = field.string()?;
+    let word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
+    if text.len() > 1024 || !text.split(' ').all(word) {
+        return Err(field.fail("is not a list of scopes").hint(format!("write for example `{GOOGLE_SCOPE}`")));
+    }
+    Ok(text.to_owned())
 }
 
 /// Headers that frame a message, steer the connection, or that the host sets: a secret in one of them would be lost or
@@ -234,9 +253,13 @@ fn permissions(
     let permissions: Vec<PermissionRequest> = found.into_iter().map(|(_, request)| request).collect();
     // One that nothing uses would never be applied, and the vendor's refusal would not say why.
     let used = |name: &str| {
-        permissions
-            .iter()
-            .any(|p| matches!(&p.wanted, Wanted::Http { credential, .. } if credential.as_deref() == Some(name)))
+        permissions.iter().any(|p| match &p.wanted {
+            // A setting can choose any of them.
+            Wanted::Http { credential: Some(template), .. } => {
+                template.settings().next().is_some() || template.to_string() == name
+            }
+            _ => false,
+        })
     };
     match (credentials.iter().position(|credential| !used(&credential.name)), root.get("credentials")) {
         (Some(index), Some(field)) => {
@@ -270,11 +293,7 @@ fn permission(
             check_filled(&url, &[&template], settings, |words| Prefix::parse(&words.concat()).map(drop))?;
             let credential = match section.get("credential") {
                 None => None,
-                Some(field) => {
-                    let known: Vec<(&str, &str)> =
-                        credentials.iter().map(|c| (c.name.as_str(), c.name.as_str())).collect();
-                    Some(field.choice(&known)?.to_owned())
-                }
+                Some(field) => Some(credential(&field, settings, credentials)?),
             };
             Wanted::Http { url: template, methods: methods(&section.need("methods")?)?, credential }
         }
@@ -327,10 +346,11 @@ fn endpoints(
         let template = template(&url, settings)?;
         check_filled(&url, &[&template], settings, |words| Prefix::parse(&words.concat()).map(drop))?;
         // Compared as they are written, so that it holds whatever the settings are.
-        let inside: Vec<&Option<String>> = permissions
+        let inside: Vec<Option<(String, &Template)>> = permissions
             .iter()
             .filter_map(|request| match &request.wanted {
-                Wanted::Http { url, credential, .. } => continues(&template, url).then_some(credential),
+                Wanted::Http { url, credential, .. } => continues(&template, url)
+                    .then(|| credential.as_ref().map(|credential| (credential.to_string(), credential))),
                 _ => None,
             })
             .collect();
@@ -338,9 +358,8 @@ fn endpoints(
             let error = url.fail(format!("lies in no `permissions.http`: `{template}`"));
             return Err(error.hint("write the `url` of a permission as it stands there, or continue it after a `/`"));
         }
-        let known: Vec<(&str, &str)> =
-            inside.iter().filter_map(|name| Some((name.as_deref()?, name.as_deref()?))).collect();
-        let credential = section.need("credential")?.choice(&known)?.to_owned();
+        let known: Vec<(&str, &Template)> = inside.iter().flatten().map(|(text, of)| (text.as_str(), *of)).collect();
+        let credential = section.need("credential")?.choice(&known)?.clone();
         endpoints.push(Endpoint { name: text.to_owned(), url: template, credential });
     }
     Ok(endpoints)
@@ -350,6 +369,18 @@ fn endpoints(
 fn continues(url: &Template, of: &Template) -> bool {
     let (url, of) = (url.to_string(), of.to_string());
     url.strip_prefix(of.trim_end_matches('/')).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The name of a credential, or a placeholder of the setting that chooses it.
+fn credential(field: &Field<'_>, settings: &BTreeMap<String, Setting>, credentials: &[Credential]) -> Result<Template> {
+    let template = template(field, settings)?;
+    if template.settings().next().is_none() {
+        let known: Vec<(&str, &str)> = credentials.iter().map(|c| (c.name.as_str(), c.name.as_str())).collect();
+        field.choice(&known)?;
+        return Ok(template);
+    }
+    check_filled(field, &[&template], settings, |words| super::chosen(credentials, &words.concat()).map(drop))?;
+    Ok(template)
 }
 
 /// A text whose placeholders name settings that are there and are strings.
