@@ -158,8 +158,18 @@ mod tests {
                 ErrorKind::Unavailable,
                 "rate-limited",
             ),
-            (json!({ "responseStreamDisconnected": { "httpStatusCode": 502 } }), "", ErrorKind::Unavailable, "vendor-error"),
-            (json!({ "responseStreamDisconnected": { "httpStatusCode": null } }), "", ErrorKind::Unavailable, "connect"),
+            (
+                json!({ "responseStreamDisconnected": { "httpStatusCode": 502 } }),
+                "",
+                ErrorKind::Unavailable,
+                "vendor-error",
+            ),
+            (
+                json!({ "responseStreamDisconnected": { "httpStatusCode": null } }),
+                "",
+                ErrorKind::Unavailable,
+                "connect",
+            ),
             (json!("other"), r#"{"error":{"type":"invalid_request_error"}}"#, ErrorKind::Invalid, "request"),
             (
                 json!("other"),

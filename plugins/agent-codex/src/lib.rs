@@ -106,7 +106,8 @@ impl Agent for CodexAgent {
         }
         permissions(task, &mut issues);
         if task.budget_usd.is_some() {
-            issues.push(issue("budget_usd", "codex names no price, so a limit in money could not be kept; leave it out"));
+            issues
+                .push(issue("budget_usd", "codex names no price, so a limit in money could not be kept; leave it out"));
         }
         if let Some(session) = &task.session
             && session.transcript.is_some()

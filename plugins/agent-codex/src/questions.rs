@@ -82,7 +82,10 @@ fn allowed(host: &dyn Host, kind: &str, title: &str, params: &Value) -> bool {
         Ok(decision) => decision.allowed,
         Err(error) => {
             if !error.is_cancelled() {
-                host.log(Level::Warn, &format!("a question was declined because it could not be asked: {}", error.message));
+                host.log(
+                    Level::Warn,
+                    &format!("a question was declined because it could not be asked: {}", error.message),
+                );
             }
             false
         }

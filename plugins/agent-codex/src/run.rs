@@ -168,9 +168,8 @@ fn begin(
         None => "thread/start",
     };
     let reply = peer.request(method, &params, CALL_MS)?.map_err(|error| failure::of_call(method, &error))?;
-    let text = |value: &Value| {
-        value.as_str().filter(|text| !text.is_empty() && text.len() <= ID_BYTES_MAX).map(str::to_owned)
-    };
+    let text =
+        |value: &Value| value.as_str().filter(|text| !text.is_empty() && text.len() <= ID_BYTES_MAX).map(str::to_owned);
     Ok((text(&reply["thread"]["id"]), text(&reply["model"])))
 }
 
@@ -269,7 +268,7 @@ impl Run<'_, '_> {
                     questions::answer(self.host, &mut self.peer, &id, &method, &params, about.as_deref(), over)?;
                     patience.restart();
                 }
-                Incoming::Response { call, reply } => self.steered(call, reply.is_ok())?,
+                Incoming::Response { call, reply } => self.steered(call, reply.is_ok()),
                 Incoming::Stderr(line) => self.host.log(Level::Debug, &cut(line, 1024)),
                 Incoming::Signal => self.steer(id)?,
                 Incoming::Timeout => {
@@ -363,15 +362,14 @@ impl Run<'_, '_> {
         }
     }
 
-    fn steered(&mut self, call: CallId, is_taken: bool) -> Result<()> {
-        let Some(place) = self.steers.iter().position(|(steer, _)| *steer == call) else { return Ok(()) };
+    /// Takes the answer to a `turn/steer`; the host has told of the message itself.
+    fn steered(&mut self, call: CallId, is_taken: bool) {
+        let Some(place) = self.steers.iter().position(|(steer, _)| *steer == call) else { return };
         let (_, text) = self.steers.remove(place);
-        if is_taken {
-            return self.turn.events.notification("steer", json!({ "text": text }));
+        if !is_taken {
+            // The turn had ended in between.
+            self.late.push(text);
         }
-        // The turn had ended in between.
-        self.late.push(text);
-        Ok(())
     }
 
     /// Asks the program to stop the turn; gives until when to wait for the end of it.
@@ -395,7 +393,9 @@ impl Run<'_, '_> {
             let left = u32::try_from(until.saturating_sub(self.host.now_ms())).unwrap_or(u32::MAX);
             match self.peer.wait(left)? {
                 Incoming::Response { call: answered, reply } if answered == call => {
-                    return reply.map(drop).map_err(|error| failure::of_call("thread/backgroundTerminals/clean", &error));
+                    return reply
+                        .map(drop)
+                        .map_err(|error| failure::of_call("thread/backgroundTerminals/clean", &error));
                 }
                 Incoming::Notification { method, params } if method == "item/completed" => {
                     self.turn.notification(&method, &params)?;

@@ -365,7 +365,9 @@ impl Counters {
             output_tokens: self.output,
             cache_read_tokens: self.cached,
             cache_creation_tokens: self.cache_write,
-            total_tokens: self.total.or(self.input.zip(self.output).map(|(input, output)| input.saturating_add(output))),
+            total_tokens: self
+                .total
+                .or(self.input.zip(self.output).map(|(input, output)| input.saturating_add(output))),
             cost_usd: None,
         }
     }

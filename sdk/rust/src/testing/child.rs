@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::FakeHost;
 use crate::error::{Error, Result};
-use crate::host::{Command, Exit, Host, Output, Process, Signal, StopMode};
+use crate::host::{Command, Exit, Host, Output, Process, StopMode};
 
 type LineFn = Box<dyn FnMut(&str) -> Vec<Step>>;
 
@@ -200,8 +200,9 @@ impl Process for Running<'_> {
                 return self.next(bytes_max, timeout_ms);
             }
             None => {
-                let waiting = self.host.signals.borrow().len();
-                if waiting > self.signals_said.replace(waiting) {
+                // Each is said once, also when nobody has asked for the one before.
+                if self.host.steered.get() > self.signals_said.get() {
+                    self.signals_said.set(self.signals_said.get() + 1);
                     return Ok(Output::Signal);
                 }
                 self.host.advance(timeout_ms.into());
@@ -240,9 +241,4 @@ impl Drop for Running<'_> {
             self.host.stops.borrow_mut().push("drop");
         }
     }
-}
-
-/// A signal to steer.
-pub(super) fn steer(text: &str) -> Signal {
-    Signal { kind: "steer".into(), text: text.into() }
 }
