@@ -190,7 +190,7 @@ impl Host {
         profile.plugin.capabilities(ports, &profile.limits).await.map_err(|fault| unanswered(&fault, "capabilities"))
     }
 
-    async fn validate(&self, profile: &Profile, task: &AgentTask) -> Result<Vec<Issue>> {
+    pub(crate) async fn validate(&self, profile: &Profile, task: &AgentTask) -> Result<Vec<Issue>> {
         let ports = self.pure(profile, "validate");
         profile.plugin.validate(ports, &profile.limits, task).await.map_err(|fault| unanswered(&fault, "validate"))
     }
@@ -519,7 +519,7 @@ fn open_workspace(task: &Task) -> Result<Option<(Arc<Workspace>, bool)>> {
     Ok(Some((Arc::new(workspace), wanted.access == WorkspaceAccess::ReadWrite)))
 }
 
-fn agent_task(run_id: &RunId, task: &Task, workspace: Option<&Workspace>, limits: &Limits) -> AgentTask {
+pub(crate) fn agent_task(run_id: &RunId, task: &Task, workspace: Option<&Workspace>, limits: &Limits) -> AgentTask {
     let attachments = task.attachments.iter().map(|attachment| {
         let name = attachment
             .name
