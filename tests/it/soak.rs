@@ -33,6 +33,7 @@ const WIRES: &[Wire] = &[
         settings: &[("api", "responses")],
     },
     Wire { name: "openai-chat", plugin: "openai", secret: "OPENAI_API_KEY", path: "/v1", settings: &[("api", "chat")] },
+    Wire { name: "gemini", plugin: "gemini", secret: "GEMINI_API_KEY", path: "", settings: &[] },
 ];
 
 /// How often the mock misbehaves, of each request: an error, an answer that is no JSON, a connection that is closed, a rate
