@@ -186,10 +186,12 @@ impl Profile {
         if self.title.is_empty() { &self.program } else { &self.title }
     }
 
-    /// Whether the row names the model in what it says about the endpoint.
+    /// Whether a model that is named reaches the agent, with or without an endpoint.
     #[must_use]
-    pub fn names_model(&self) -> bool {
-        self.endpoint_args.iter().chain(self.endpoint_env.values()).any(|text| text.contains("{model}"))
+    pub fn names_model(&self, endpoint: bool) -> bool {
+        let of_endpoint = self.endpoint_args.iter().chain(self.endpoint_env.values()).filter(|_| endpoint);
+        let all = self.args.iter().chain(&self.model_args).chain(self.env.values()).chain(self.model_env.values());
+        all.chain(of_endpoint).any(|text| text.contains("{model}"))
     }
 
     /// Whether a version is too old; what is no version is not.
