@@ -281,9 +281,12 @@ mod tests {
             let argv = format!("argv = {words:?}");
             let (_, rest) = manifest.split_once(&argv).unwrap_or_else(|| panic!("{name}: no {argv}"));
             let section = rest.split("[[").next().expect("the first part");
+            let (_, elsewhere) = manifest.split_once(r#"argv = ["{settings.program}"]"#).expect("a program elsewhere");
             let names = [&row.env, &row.endpoint_env, &row.model_env].into_iter().flat_map(|env| env.keys());
             for variable in names.chain(&row.mode_env) {
-                assert!(section.contains(&format!("\"{variable}\"")), "{name}: no {variable}");
+                for section in [section, elsewhere] {
+                    assert!(section.contains(&format!("\"{variable}\"")), "{name}: no {variable}");
+                }
             }
             assert!(manifest.contains(&format!("name = \"{}\"", row.api.expect("an api"))), "{name}");
         }
