@@ -1,6 +1,7 @@
 //! Which check reads which file. One module per family.
 
 mod agent;
+mod antigravity;
 mod batch;
 mod claude;
 mod control;
@@ -18,6 +19,7 @@ use crate::case::Check;
 pub(crate) fn checks() -> Vec<(&'static str, Check)> {
     let families = [
         agent::CHECKS,
+        antigravity::CHECKS,
         batch::CHECKS,
         claude::CHECKS,
         control::CHECKS,
