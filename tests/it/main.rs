@@ -5,6 +5,7 @@ mod claude_code;
 mod command;
 mod context;
 mod docs;
+mod gemini;
 mod hostile;
 mod ingest;
 mod library;
