@@ -2,6 +2,7 @@
 
 mod acp;
 mod anthropic;
+mod claude_code;
 mod command;
 mod context;
 mod docs;
