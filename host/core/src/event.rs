@@ -147,7 +147,7 @@ pub struct Record {
 }
 
 /// Notification types that only the host writes. A plugin that could write them could forge a run's state.
-pub const HOST_TYPES: [&str; 6] = ["created", "status", "audit", "resumed", "approval", "claim"];
+pub const HOST_TYPES: [&str; 8] = ["created", "status", "audit", "resumed", "question", "approval", "claim", "cost"];
 
 /// What has been seen of a plugin's stream, so that the order rules can be checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -77,7 +77,7 @@ pub fn run(host: &dyn Host, options: &Options, task: &Task) -> Result<Outcome> {
         cancelled: false,
     };
     let result = run.turns();
-    let cleared = run.clear(result.as_ref().is_ok_and(|ended| ended.status == "completed"));
+    let cleared = run.clear(result.as_ref().is_ok_and(|ended| ended.status != "interrupted"));
     let Run { peer, mut turn, turns, cancelled, .. } = run;
     let (ignored, skipped) = (peer.ignored(), peer.child().skipped());
     end(host, peer);

@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 
 use crate::error::{Error, Result, cut};
-use crate::host::{Command, Exit, Host, Output, Process, StopMode};
+use crate::host::{Command, Exit, Host, Output, Process, Socket, StopMode};
 
 /// Bytes asked of the host at once.
 const READ_BYTES: u32 = 64 * 1024;
@@ -72,7 +72,7 @@ pub enum Said {
 /// A program that was started. Dropping it kills its process group.
 pub struct Child<'h> {
     host: &'h dyn Host,
-    process: Box<dyn Process + 'h>,
+    process: Box<dyn Process<'h> + 'h>,
     name: String,
     limits: Limits,
     stdout: Lines,
@@ -143,6 +143,53 @@ impl<'h> Child<'h> {
                 self.hold(said);
             }
         }
+    }
+
+    /// A greeting in bytes, before anything is said in lines: sends `hello` as it is, and reads stdout until `read` makes
+    /// something of it, or fails. What comes after that is read as lines. Errors: those of `read`, which is given all that
+    /// has come and is to bound it; `unavailable` code `greeting` after `timeout_ms`; `cancelled`; and [`Child::ended`].
+    pub fn greet<T>(
+        &mut self,
+        hello: &[u8],
+        timeout_ms: u32,
+        read: impl Fn(&[u8]) -> Result<Option<(T, usize)>>,
+    ) -> Result<T> {
+        let end_ms = self.host.now_ms().saturating_add(timeout_ms.into());
+        if let Err(error) = self.process.write(hello)
+            && error.code != "stdin-closed"
+        {
+            return Err(error);
+        }
+        let mut come = Vec::new();
+        loop {
+            let left = u32::try_from(end_ms.saturating_sub(self.host.now_ms())).unwrap_or(u32::MAX);
+            match self.process.next(READ_BYTES, left) {
+                Ok(Output::Stdout(bytes)) => {
+                    come.extend_from_slice(&bytes);
+                    let found = read(&come).map_err(|error| self.describe(error))?;
+                    if let Some((found, bytes)) = found {
+                        self.stdout.push(come.get(bytes..).unwrap_or_default());
+                        return Ok(found);
+                    }
+                }
+                Ok(Output::Stderr(bytes)) => self.keep_stderr(&bytes),
+                Ok(Output::Exited(exit)) => {
+                    self.exit = Some(exit.clone());
+                    return Err(self.ended(&exit, false));
+                }
+                Ok(Output::Timeout | Output::Signal) => {}
+                Err(error) => return Err(error),
+            }
+            if self.host.now_ms() >= end_ms {
+                let message = format!("`{}` did not greet within {timeout_ms} ms", self.name);
+                return Err(self.describe(Error::unavailable("greeting", message)));
+            }
+        }
+    }
+
+    /// A websocket to a port that the program opened; see [`crate::ws::Connection`].
+    pub fn connect(&self, port: u16, path: &str, headers: &[(String, String)]) -> Result<Box<dyn Socket + 'h>> {
+        self.process.connect(port, path, headers)
     }
 
     /// Ends stdin after what was sent.
@@ -279,12 +326,7 @@ impl<'h> Child<'h> {
             let left = u32::try_from(end_ms.saturating_sub(self.host.now_ms())).unwrap_or(u32::MAX);
             match self.process.next(READ_BYTES, left) {
                 Ok(Output::Stdout(bytes)) => self.stdout.push(&bytes),
-                Ok(Output::Stderr(bytes)) => {
-                    self.tail.extend(&bytes);
-                    let over = self.tail.len().saturating_sub(STDERR_TAIL_BYTES);
-                    self.tail.drain(..over);
-                    self.stderr.push(&bytes);
-                }
+                Ok(Output::Stderr(bytes)) => self.keep_stderr(&bytes),
                 Ok(Output::Exited(exit)) => {
                     // The last line may have no end.
                     self.stdout.close();
@@ -301,6 +343,13 @@ impl<'h> Child<'h> {
                 return self.line().unwrap_or(Ok(Said::Timeout));
             }
         }
+    }
+
+    fn keep_stderr(&mut self, bytes: &[u8]) {
+        self.tail.extend(bytes);
+        let over = self.tail.len().saturating_sub(STDERR_TAIL_BYTES);
+        self.tail.drain(..over);
+        self.stderr.push(bytes);
     }
 
     /// A whole line that is there already.

@@ -15,6 +15,7 @@ pub use wit::log::Level;
 pub use wit::process::Output;
 pub use wit::tools::{Answer, Call, Tool};
 pub use wit::types::{Command, Exit, StopMode};
+pub use wit::ws::{Frame, Received};
 
 /// What a plugin may ask of the host.
 pub trait Host {
@@ -65,14 +66,14 @@ pub trait Host {
     fn call_all(&self, calls: &[Call]) -> Result<Vec<Answer>>;
 
     /// `process.spawn`: starts a granted program. Use [`crate::child::Child`] to talk to it in lines.
-    fn spawn(&self, command: &Command) -> Result<Box<dyn Process + '_>>;
+    fn spawn(&self, command: &Command) -> Result<Box<dyn Process<'_> + '_>>;
 
     /// `approval.ask`: the host's policy, or a person, answers a vendor program's question. To be passed on as it is.
     fn ask(&self, question: &Question) -> Result<Decision>;
 }
 
-/// A program that was started. Dropping it kills its process group.
-pub trait Process {
+/// A program that was started with a host of the lifetime `'h`. Dropping it kills its process group.
+pub trait Process<'h> {
     /// `child.write`: queues bytes for stdin, all or none; `limit` code `stdin-full`, `conflict` code `stdin-closed`.
     fn write(&self, data: &[u8]) -> Result<()>;
 
@@ -84,6 +85,21 @@ pub trait Process {
 
     /// `child.stop`: asks the whole process group to end, and does not wait.
     fn stop(&self, how: StopMode) -> Result<()>;
+
+    /// `ws.connect`: a websocket to a port that the program itself opened on the loopback address. Use
+    /// [`crate::ws::Connection`] to wait for both.
+    fn connect(&self, port: u16, path: &str, headers: &[(String, String)]) -> Result<Box<dyn Socket + 'h>>;
+}
+
+/// A websocket to a program that was started. Dropping it closes the connection.
+pub trait Socket {
+    /// `socket.send`: queues one message of at most 4 MiB, whole or not at all; `unavailable` code `closed`, `limit` code
+    /// `frame-size` or `queue-full`.
+    fn send(&self, frame: &Frame) -> Result<()>;
+
+    /// `socket.receive`: the next message; `limit` code `frame-size`; `cancelled` once, then works on until the grace
+    /// period ends. The program's pipes are not read meanwhile.
+    fn receive(&self, timeout_ms: u32) -> Result<Received>;
 }
 
 /// A response whose body is still arriving. Dropping it closes the connection.
@@ -174,7 +190,7 @@ impl Host for Imports {
         wit::tools::call_all(calls)
     }
 
-    fn spawn(&self, command: &Command) -> Result<Box<dyn Process + '_>> {
+    fn spawn(&self, command: &Command) -> Result<Box<dyn Process<'_> + '_>> {
         Ok(Box::new(wit::process::spawn(command)?))
     }
 
@@ -183,7 +199,7 @@ impl Host for Imports {
     }
 }
 
-impl Process for wit::process::Child {
+impl<'h> Process<'h> for wit::process::Child {
     fn write(&self, data: &[u8]) -> Result<()> {
         wit::process::Child::write(self, data)
     }
@@ -198,6 +214,20 @@ impl Process for wit::process::Child {
 
     fn stop(&self, how: StopMode) -> Result<()> {
         wit::process::Child::stop(self, how)
+    }
+
+    fn connect(&self, port: u16, path: &str, headers: &[(String, String)]) -> Result<Box<dyn Socket + 'h>> {
+        Ok(Box::new(wit::ws::connect(self, port, path, headers)?))
+    }
+}
+
+impl Socket for wit::ws::Socket {
+    fn send(&self, frame: &Frame) -> Result<()> {
+        wit::ws::Socket::send(self, frame)
+    }
+
+    fn receive(&self, timeout_ms: u32) -> Result<Received> {
+        wit::ws::Socket::receive(self, timeout_ms)
     }
 }
 

@@ -15,6 +15,7 @@
 //! - [`settings`], [`kv`]: typed settings, typed notes, endpoints
 //! - [`agent_loop`]: the tool loop that all adapters of a model's HTTP API share
 //! - [`bindings`]: what is generated from `wit/v0`
+//! - [`ws`]: a websocket to a port that a vendor's program opened
 //! - `testing`: a scripted host for unit tests (feature `testing`)
 //!
 //! # What it never does
@@ -38,6 +39,7 @@ pub mod settings;
 pub mod sse;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod ws;
 
 pub use agent::Agent;
 pub use error::{Error, ErrorKind, Result};

@@ -5,6 +5,7 @@
 //! plugin waits or the test says so.
 
 mod child;
+mod socket;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -18,6 +19,7 @@ use crate::host::{
 };
 
 pub use child::{FakeChild, Step, command};
+pub use socket::FakeSocket;
 
 type AskFn = Box<dyn Fn(&Question) -> Result<Decision>>;
 type ToolFn = Box<dyn Fn(&Call) -> Answer>;
@@ -94,6 +96,7 @@ pub struct FakeHost {
     children: RefCell<VecDeque<Result<FakeChild>>>,
     commands: RefCell<Vec<Command>>,
     written: RefCell<Vec<String>>,
+    connects: RefCell<Vec<(u16, String, Vec<(String, String)>)>>,
     stops: RefCell<Vec<&'static str>>,
     ask: Option<AskFn>,
     questions: RefCell<Vec<Question>>,
@@ -212,6 +215,7 @@ impl FakeHost {
         self.requests.borrow_mut().clear();
         self.calls.borrow_mut().clear();
         self.written.borrow_mut().clear();
+        self.connects.borrow_mut().clear();
         self.stops.borrow_mut().clear();
         self.cancelled.set(false);
     }
@@ -272,6 +276,12 @@ impl FakeHost {
     #[must_use]
     pub fn written(&self) -> Vec<String> {
         self.written.borrow().clone()
+    }
+
+    /// All websockets that were asked for: port, path, headers.
+    #[must_use]
+    pub fn connects(&self) -> Vec<(u16, String, Vec<(String, String)>)> {
+        self.connects.borrow().clone()
     }
 
     /// How programs were ended: `close-stdin`, `interrupt`, `terminate`, `kill`, and `drop` for one still running.
@@ -451,7 +461,7 @@ impl Host for FakeHost {
         Ok(answers.collect())
     }
 
-    fn spawn(&self, command: &Command) -> Result<Box<dyn Process + '_>> {
+    fn spawn(&self, command: &Command) -> Result<Box<dyn Process<'_> + '_>> {
         self.alive()?;
         self.commands.borrow_mut().push(command.clone());
         let child = self.children.borrow_mut().pop_front();

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use midplane_core::approval::Policy;
 use midplane_core::layers::{Layer, Node, Refused, Value};
 use midplane_core::limits::Limits;
 use midplane_core::permission::Grant;
+use midplane_core::price::{Price, Prices};
 use midplane_core::problem::Problem;
 use midplane_core::text::{near, shown};
 use midplane_core::{Error, PluginName, ProfileName};
@@ -12,17 +14,18 @@ use midplane_core::{Error, PluginName, ProfileName};
 use super::{Config, ProfileConfig};
 
 /// The keys at the top. What `vault`, `databases` and `paths` hold is read by who uses them.
-const SECTIONS: [&str; 8] = [
+const SECTIONS: [&str; 9] = [
     "profiles",
     "secrets",
     "limits",
+    "prices",
     "certificate_authorities",
     "environment_variables",
     "vault",
     "databases",
     "paths",
 ];
-const PROFILE: [&str; 4] = ["plugin", "settings", "secrets", "grants"];
+const PROFILE: [&str; 5] = ["plugin", "settings", "secrets", "grants", "approvals"];
 /// How a reference to a secret begins.
 const REFERENCES: [&str; 3] = ["env:", "file:", "vault:"];
 
@@ -43,6 +46,15 @@ pub(super) fn read(root: &Node) -> Result<Config, Refused> {
         if let Some(limit) = reader.limit(name, node, &field) {
             config.limits.insert(name.to_owned(), limit);
         }
+    }
+    for (model, node, field) in reader.entries(root.child("prices"), "prices") {
+        if let Some(price) = reader.read::<Price>(node, &field) {
+            config.prices.insert(model.to_owned(), price);
+        }
+    }
+    if let Err(error) = Prices::with(config.prices.clone()) {
+        let node = root.child("prices").unwrap_or(root);
+        reader.error(node, "prices", "config-shape", error);
     }
     config.certificate_authorities = reader.texts(root.child("certificate_authorities"), "certificate_authorities");
     reader.texts(root.child("environment_variables"), "environment_variables");
@@ -74,7 +86,7 @@ pub(super) fn of_project(root: &Node) -> Result<(), Refused> {
     }
     let profiles = root.child("profiles").and_then(Node::entries);
     for (name, profile) in profiles.into_iter().flatten() {
-        for key in ["secrets", "grants"] {
+        for key in ["secrets", "grants", "approvals"] {
             if let Some(node) = profile.child(key) {
                 reader.forbidden(node, &format!("profiles.{name}.{key}"), "is the operator's to set");
             }
@@ -210,6 +222,17 @@ impl Reader {
             profile.settings.insert(name.to_owned(), node.to_json());
         }
         profile.secrets = self.references(node.child("secrets"), &format!("{field}.secrets"));
+        if let Some(node) = node.child("approvals").filter(|node| node.value != Value::Null) {
+            let field = format!("{field}.approvals");
+            if let Some(policy) = self.read::<Policy>(node, &field) {
+                for (at, problem) in
+                    policy.rules.iter().enumerate().filter_map(|(at, rule)| Some((at, rule.problem()?)))
+                {
+                    self.report(node, &format!("{field}.rules.{at}.kind"), "config-shape", &problem);
+                }
+                profile.approvals = policy;
+            }
+        }
         let grants = format!("{field}.grants");
         for (at, node) in self.list(node.child("grants"), &grants).iter().enumerate() {
             let field = format!("{grants}.{at}");
@@ -222,6 +245,17 @@ impl Reader {
             }
         }
         Some(profile)
+    }
+
+    /// What a type of the library reads by itself.
+    fn read<T: serde::de::DeserializeOwned>(&mut self, node: &Node, field: &str) -> Option<T> {
+        match T::deserialize(node.to_json()) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.report(node, field, "config-shape", &error.to_string());
+                None
+            }
+        }
     }
 
     fn references(&mut self, node: Option<&Node>, field: &str) -> BTreeMap<String, String> {

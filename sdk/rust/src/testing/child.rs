@@ -4,8 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
 use super::FakeHost;
+use super::socket::{self, FakeSocket};
 use crate::error::{Error, Result};
-use crate::host::{Command, Exit, Host, Output, Process, StopMode};
+use crate::host::{Command, Exit, Host, Output, Process, Socket, StopMode};
 
 type LineFn = Box<dyn FnMut(&str) -> Vec<Step>>;
 
@@ -44,6 +45,7 @@ pub struct FakeChild {
     stdin_full: usize,
     ignores_eof: bool,
     ignores_terminate: bool,
+    sockets: VecDeque<Result<FakeSocket>>,
 }
 
 impl FakeChild {
@@ -81,6 +83,20 @@ impl FakeChild {
         self
     }
 
+    /// The next websocket to it.
+    #[must_use]
+    pub fn socket(mut self, socket: FakeSocket) -> Self {
+        self.sockets.push_back(Ok(socket));
+        self
+    }
+
+    /// The next attempt to connect to it fails.
+    #[must_use]
+    pub fn socket_error(mut self, error: Error) -> Self {
+        self.sockets.push_back(Err(error));
+        self
+    }
+
     /// It goes on when it is asked to end.
     #[must_use]
     pub fn ignores_terminate(mut self) -> Self {
@@ -113,6 +129,7 @@ pub(super) struct Running<'h> {
     exit: RefCell<Option<Exit>>,
     cancel_said: Cell<bool>,
     signals_said: Cell<usize>,
+    sockets: RefCell<VecDeque<Result<FakeSocket>>>,
 }
 
 impl<'h> Running<'h> {
@@ -129,6 +146,7 @@ impl<'h> Running<'h> {
             exit: RefCell::new(None),
             cancel_said: Cell::new(false),
             signals_said: Cell::new(0),
+            sockets: RefCell::new(child.sockets),
         }
     }
 
@@ -138,7 +156,7 @@ impl<'h> Running<'h> {
     }
 }
 
-impl Process for Running<'_> {
+impl<'h> Process<'h> for Running<'h> {
     fn write(&self, data: &[u8]) -> Result<()> {
         if self.stdin_full.get() > 0 {
             self.stdin_full.set(self.stdin_full.get() - 1);
@@ -232,6 +250,13 @@ impl Process for Running<'_> {
             self.then_exit(Exit::Signal(signal.into()));
         }
         Ok(())
+    }
+
+    fn connect(&self, port: u16, path: &str, headers: &[(String, String)]) -> Result<Box<dyn Socket + 'h>> {
+        self.host.connects.borrow_mut().push((port, path.to_owned(), headers.to_vec()));
+        let socket = self.sockets.borrow_mut().pop_front();
+        let socket = socket.unwrap_or_else(|| panic!("no websocket is scripted for port {port}"))?;
+        Ok(Box::new(socket::Open::new(self.host, socket)))
     }
 }
 
