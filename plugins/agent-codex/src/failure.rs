@@ -124,7 +124,8 @@ fn of_status(status: Option<u64>) -> (ErrorKind, &'static str) {
     }
 }
 
-fn said(message: &str, details: Option<&str>) -> String {
+/// Words of the vendor as they may be shown.
+pub(crate) fn said(message: &str, details: Option<&str>) -> String {
     let text = match details {
         Some(details) if !details.trim().is_empty() => format!("{message} ({details})"),
         _ => message.to_owned(),

@@ -426,7 +426,12 @@ fn judge(result: Result<Ended>, turn: &Turn<'_>, cancelled: bool, task: &Task, m
                 Outcome::failed(Error::internal("no-output", "codex completed with neither text nor tool calls"))
             }
             "completed" | "" => Outcome::new("done"),
-            "interrupted" => Outcome::new("interrupted"),
+            // Not by a cancel of ours, which takes the error away again.
+            "interrupted" => {
+                let why = ended.error["message"].as_str().unwrap_or("Codex turn interrupted");
+                let error = Error::cancelled("interrupted", failure::said(why, None));
+                Outcome { error: Some(error), ..Outcome::new("interrupted") }
+            }
             "failed" => {
                 let error = if ended.error.is_null() { &turn.last_error } else { &ended.error };
                 if let Some(class) = failure::class_word(&error["codexErrorInfo"]) {
