@@ -4,6 +4,7 @@ mod anthropic;
 mod command;
 mod context;
 mod docs;
+mod gemini;
 mod hostile;
 mod ingest;
 mod library;

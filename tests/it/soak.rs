@@ -32,6 +32,7 @@ const WIRES: &[Wire] = &[
         path: "/v1",
         settings: &[("api", "responses")],
     },
+    Wire { name: "gemini-content", plugin: "gemini", secret: "GEMINI_API_KEY", path: "", settings: &[] },
     Wire { name: "openai-chat", plugin: "openai", secret: "OPENAI_API_KEY", path: "/v1", settings: &[("api", "chat")] },
 ];
 

@@ -41,8 +41,10 @@ struct Ended {
 
 /// Runs a task.
 pub fn run(host: &dyn Host, options: &Options, task: &Task) -> Result<Outcome> {
+    // Before anything is started: what is wrong here is known already.
+    let params = options.thread(host, task)?;
     let (mut peer, version) = start(host, options, options.startup_ms)?;
-    let begun = begin(host, options, task, &mut peer);
+    let begun = begin(task, params, &mut peer);
     let (thread, model) = match begun {
         Ok(begun) => begun,
         Err(error) => {
@@ -153,13 +155,7 @@ fn start<'h>(host: &'h dyn Host, options: &Options, timeout_ms: u32) -> Result<(
 }
 
 /// Begins or resumes a thread; gives its id and model.
-fn begin(
-    host: &dyn Host,
-    options: &Options,
-    task: &Task,
-    peer: &mut Peer<'_>,
-) -> Result<(Option<String>, Option<String>)> {
-    let mut params = options.thread(host, task)?;
+fn begin(task: &Task, mut params: Value, peer: &mut Peer<'_>) -> Result<(Option<String>, Option<String>)> {
     let method = match &task.session {
         Some(session) => {
             params["threadId"] = json!(session.id);

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
 use super::FakeHost;
-use super::socket::{self, FakeSocket};
+use super::socket::{self, Dialed, FakeSocket};
 use crate::error::{Error, Result};
 use crate::host::{Command, Exit, Host, Output, Process, Socket, StopMode};
 
@@ -218,9 +218,8 @@ impl<'h> Process<'h> for Running<'h> {
                 return self.next(bytes_max, timeout_ms);
             }
             None => {
-                // Each is said once, also when nobody has asked for the one before.
-                if self.host.steered.get() > self.signals_said.get() {
-                    self.signals_said.set(self.signals_said.get() + 1);
+                let waiting = self.host.signals.borrow().len();
+                if waiting > self.signals_said.replace(waiting) {
                     return Ok(Output::Signal);
                 }
                 self.host.advance(timeout_ms.into());
@@ -253,7 +252,7 @@ impl<'h> Process<'h> for Running<'h> {
     }
 
     fn connect(&self, port: u16, path: &str, headers: &[(String, String)]) -> Result<Box<dyn Socket + 'h>> {
-        self.host.connects.borrow_mut().push((port, path.to_owned(), headers.to_vec()));
+        self.host.connects.borrow_mut().push(Dialed { port, path: path.to_owned(), headers: headers.to_vec() });
         let socket = self.sockets.borrow_mut().pop_front();
         let socket = socket.unwrap_or_else(|| panic!("no websocket is scripted for port {port}"))?;
         Ok(Box::new(socket::Open::new(self.host, socket)))
@@ -266,4 +265,9 @@ impl Drop for Running<'_> {
             self.host.stops.borrow_mut().push("drop");
         }
     }
+}
+
+/// A signal to steer.
+pub(super) fn steer(text: &str) -> Signal {
+    Signal { kind: "steer".into(), text: text.into() }
 }

@@ -2,6 +2,7 @@
 
 mod agent;
 mod batch;
+mod claude;
 mod codex;
 mod control;
 mod identity;
@@ -19,6 +20,7 @@ pub(crate) fn checks() -> Vec<(&'static str, Check)> {
     let families = [
         agent::CHECKS,
         batch::CHECKS,
+        claude::CHECKS,
         codex::CHECKS,
         control::CHECKS,
         identity::CHECKS,
