@@ -47,12 +47,14 @@ pub struct Profile {
     pub mode_env: Option<String>,
     /// The method of `authenticate`, where it demands one and needs no person.
     pub auth_method: Option<String>,
-    /// Beginnings of what it says as the model's text and is a warning of its own.
-    pub warnings: Vec<String>,
+    /// Beginnings of what it says as if the model said it: warnings and notes of its own.
+    pub asides: Vec<String>,
     /// What ends a tool's name at the beginning of a call's id.
     pub tool_name_end: Option<String>,
     /// How long it must have been silent after it loaded a session, in milliseconds, before the history is over.
     pub settle_ms: u32,
+    /// Whether it goes on when its input ends, so that it is not worth waiting for.
+    pub ignores_eof: bool,
     /// How to install it.
     pub install: String,
     /// The oldest version that is known to do.

@@ -486,12 +486,9 @@ impl<'h> Turn<'h> {
         let stop = cut(visible(stop.strip_prefix("STOP_REASON_").unwrap_or(stop)), 64);
         let mut ended = Ended { error, status: self.last_status, stop };
         match text(&update["state"]) {
-            "STATE_FULLY_IDLE" => {
-                // Idle before it has taken what was said to it is the end of an earlier turn.
-                if !ended.is_plain() || self.halted || self.unheard_inputs == 0 {
-                    self.ended = Some(ended);
-                }
-            }
+            // Idle before it has taken what was said to it is the end of an earlier turn.
+            "STATE_FULLY_IDLE" if ended.is_plain() && !self.halted && self.unheard_inputs > 0 => {}
+            "STATE_FULLY_IDLE" => self.ended = Some(ended),
             "STATE_CANCELLED" => {
                 if ended.error.is_empty() {
                     ended.error = "the harness cancelled the turn".into();

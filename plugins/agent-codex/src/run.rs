@@ -268,7 +268,7 @@ impl Run<'_, '_> {
                     questions::answer(self.host, &mut self.peer, &id, &method, &params, about.as_deref(), over)?;
                     patience.restart();
                 }
-                Incoming::Response { call, reply } => self.steered(call, reply.is_ok())?,
+                Incoming::Response { call, reply } => self.steered(call, reply.is_ok()),
                 Incoming::Stderr(line) => self.host.log(Level::Debug, &cut(line, 1024)),
                 Incoming::Signal => self.steer(id)?,
                 Incoming::Timeout => {
@@ -362,15 +362,14 @@ impl Run<'_, '_> {
         }
     }
 
-    fn steered(&mut self, call: CallId, is_taken: bool) -> Result<()> {
-        let Some(place) = self.steers.iter().position(|(steer, _)| *steer == call) else { return Ok(()) };
+    /// Takes the answer to a `turn/steer`; the host has told of the message itself.
+    fn steered(&mut self, call: CallId, is_taken: bool) {
+        let Some(place) = self.steers.iter().position(|(steer, _)| *steer == call) else { return };
         let (_, text) = self.steers.remove(place);
-        if is_taken {
-            return self.turn.events.notification("steer", json!({ "text": text }));
+        if !is_taken {
+            // The turn had ended in between.
+            self.late.push(text);
         }
-        // The turn had ended in between.
-        self.late.push(text);
-        Ok(())
     }
 
     /// Asks the program to stop the turn; gives until when to wait for the end of it.

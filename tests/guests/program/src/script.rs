@@ -40,7 +40,7 @@ pub struct Script {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct When {
-    /// Arguments that must all be among those given.
+    /// Arguments that must all be among those given; a `*` at the end of one stands for whatever follows.
     pub args: Vec<String>,
     /// What it does then.
     pub steps: Vec<Step>,
@@ -225,7 +225,11 @@ impl Script {
     /// The steps and the code for these arguments.
     #[must_use]
     pub fn chosen(&self, args: &[String]) -> (&[Step], u8) {
-        let when = self.when.iter().find(|when| when.args.iter().all(|wanted| args.contains(wanted)));
+        let given = |wanted: &String| match wanted.strip_suffix('*') {
+            Some(start) => args.iter().any(|arg| arg.starts_with(start)),
+            None => args.contains(wanted),
+        };
+        let when = self.when.iter().find(|when| when.args.iter().all(given));
         when.map_or((&self.steps, self.exit), |when| (&when.steps, when.exit))
     }
 }

@@ -79,10 +79,14 @@ fn rules_answer_until_the_last_one() {
 #[test]
 fn arguments_choose_other_steps() {
     let script = json!({
-        "when": [{ "args": ["--version"], "steps": [{ "write": "1.2.3" }], "exit": 4 }],
+        "when": [
+            { "args": ["--version"], "steps": [{ "write": "1.2.3" }], "exit": 4 },
+            { "args": ["--effort=*"], "steps": [{ "stderr": "unknown option" }], "exit": 6 },
+        ],
         "steps": [{ "exit": 5 }],
     });
     assert_eq!(played(script.clone(), &["-v", "--version"], "").2, Some(4));
+    assert_eq!(played(script.clone(), &["--effort=high"], "").2, Some(6));
     assert_eq!(played(script, &["-v"], "").2, Some(5));
 }
 
