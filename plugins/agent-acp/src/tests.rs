@@ -431,6 +431,22 @@ fn a_flood_is_bounded() {
     assert!(outcome.tool_calls.iter().all(|call| call.name.len() <= 64 && call.arguments.len() < 70_000));
 }
 
+/// An agent that talks on after a cancel is left in time to tell the outcome.
+#[test]
+fn an_agent_that_talks_on_after_a_cancel_is_not_waited_for() {
+    let text = json!({"method": "session/update", "params": {"sessionId": "s1", "update": {
+        "sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": "."}}}});
+    let mut lines = vec![Step::Cancel];
+    // Never so long that a wait ends without a word.
+    (0..20_000).for_each(|_| lines.extend([Step::json(&text), Step::Wait(200)]));
+    let mut transcript = Transcript::read("# agent custom").greeted();
+    transcript.script.insert("session/prompt".into(), VecDeque::from([lines]));
+    let host = transcript.host();
+    let outcome = AcpAgent::run(&*host, in_folder("x")).expect("an outcome");
+    assert_eq!(outcome.finish_reason, "interrupted");
+    assert!(outcome.output.len() < 20_000, "{}", outcome.output.len());
+}
+
 /// All that the transcripts say of a turn: updates and questions.
 fn said() -> Vec<Value> {
     let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/transcripts")).expect("the folder");
