@@ -1,6 +1,7 @@
 //! All integration tests, as one binary.
 
 mod anthropic;
+mod antigravity;
 mod command;
 mod context;
 mod docs;
