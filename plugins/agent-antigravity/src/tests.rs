@@ -290,7 +290,11 @@ fn questions_to_a_user_are_left_open() {
         json!({ "state": "STATE_WAITING_FOR_USER", "source": "SOURCE_MODEL", "target": "TARGET_UNSPECIFIED",
             "questionsRequest": { "questions": [{ "multipleChoice": { "question": "Which?", "choices": ["a", "b"] } }, {}] } }),
     );
-    let host = host(harness(vec![vec![running(), user("x"), asks], vec![said(2, "STATE_DONE", "a then"), idle()]]));
+    // A step that waits is told again until its answer is taken.
+    let host = host(harness(vec![
+        vec![running(), user("x"), asks.clone(), asks],
+        vec![said(1, "STATE_DONE", ""), said(2, "STATE_DONE", "a then"), idle()],
+    ]));
     insta::assert_snapshot!(record(&host, at_work("x")));
 }
 

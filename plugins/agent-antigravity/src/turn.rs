@@ -132,6 +132,10 @@ pub struct Turn<'h> {
     now: Counters,
     /// Inputs that the harness has not repeated to us yet: it is not done before it has seen them.
     unheard_inputs: u32,
+    /// The harness has taken the task.
+    begun: bool,
+    /// Steps that wait for us and were answered: the harness repeats a step until it has the answer.
+    answered: Vec<Value>,
     /// Calls without an id: tool and the id given here, newest last.
     nameless: Vec<(String, String)>,
     nameless_total: u64,
@@ -162,6 +166,8 @@ impl<'h> Turn<'h> {
             before,
             now: Counters::default(),
             unheard_inputs: 0,
+            begun: false,
+            answered: Vec::new(),
             nameless: Vec::new(),
             nameless_total: 0,
             undecided: Vec::new(),
@@ -237,11 +243,24 @@ impl<'h> Turn<'h> {
         let (source, state) = (text(&step["source"]), text(&step["state"]));
         let own = self.is_own(&step["trajectoryId"]);
         if source == "SOURCE_USER" {
+            self.begun |= own;
             self.unheard_inputs = self.unheard_inputs.saturating_sub(u32::from(own));
             return Ok(Vec::new());
         }
+        let place = json!({ "trajectoryId": step["trajectoryId"], "stepIndex": step["stepIndex"] });
+        let answered = self.answered.iter().position(|other| *other == place);
         if state == "STATE_WAITING_FOR_USER" {
-            return self.waits(step);
+            if answered.is_some() {
+                return Ok(Vec::new());
+            }
+            if self.answered.len() >= 64 {
+                self.answered.remove(0);
+            }
+            self.answered.push(place.clone());
+            return self.waits(step, place);
+        }
+        if let Some(at) = answered {
+            self.answered.swap_remove(at);
         }
         if state == "STATE_ERROR" {
             return self.failed_step(step, source).map(|()| Vec::new());
@@ -336,8 +355,7 @@ impl<'h> Turn<'h> {
     }
 
     /// A step waits for us.
-    fn waits(&mut self, step: &Value) -> Result<Vec<Todo>> {
-        let place = json!({ "trajectoryId": step["trajectoryId"], "stepIndex": step["stepIndex"] });
+    fn waits(&mut self, step: &Value, place: Value) -> Result<Vec<Todo>> {
         if let Some(questions) = step["questionsRequest"]["questions"].as_array() {
             // Nobody can choose: each is told as open, and the model goes on with what it thinks best.
             let answers: Vec<Value> = questions.iter().take(64).map(|_| json!({ "unanswered": true })).collect();
@@ -517,7 +535,7 @@ impl<'h> Turn<'h> {
     fn usage_update(&mut self, total: &Value) -> Result<Vec<Todo>> {
         self.now = Counters::read(total);
         // When a conversation is taken up again, the harness first repeats what it had used, before our input.
-        if self.unheard_inputs == 0 {
+        if self.begun {
             self.rounds = self.rounds.saturating_add(1);
         }
         let usage = self.usage();
