@@ -337,8 +337,7 @@ fn structured(schema: &str, answer: Option<&str>, text: &str) -> Result<String> 
         Some(given) => Some(given),
         None => serde_json::from_str(text).ok(),
     };
-    let value: Value = value.ok_or_else(|| {
-        Error::invalid("structured-output", "the agent gave no JSON for the output schema of the task")
-    })?;
+    let value: Value = value
+        .ok_or_else(|| Error::invalid("unparseable", "the agent gave no JSON for the output schema of the task"))?;
     Ok(value.to_string())
 }
