@@ -14,10 +14,11 @@ use midplane_plugin::host::Question;
 use midplane_plugin::program::{Audit, CallStatus, Finished, Text, file_change};
 use midplane_plugin::{Events, Host, Result, Value, json};
 
+use crate::frame::{
+    Counters, KNOWN_ACTIONS, MESSAGE_BYTES_MAX, actions, arguments, call_arguments, full_name, message, text, unescaped,
+};
 use crate::tools;
 
-/// Longest message of the harness that is told, in bytes.
-const MESSAGE_BYTES_MAX: usize = 1024;
 /// Longest title of a question, in bytes.
 const TITLE_BYTES_MAX: usize = 4096;
 /// Longest structured answer that is kept, in bytes; the host bounds the outcome, too.
@@ -26,8 +27,6 @@ const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 const LABEL: &str = "Tool execution";
 /// How a step says that a call was refused before it ran.
 const REFUSED: &str = "denied by pre-tool hook";
-/// Fields of a step that are objects and no action.
-const NO_ACTIONS: [&str; 3] = ["error", "toolConfirmationRequest", "questionsRequest"];
 
 /// What is to be done about a frame.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,16 +94,6 @@ impl Ended {
     pub fn is_plain(&self) -> bool {
         self.error.is_empty() && matches!(self.stop.as_str(), "" | "UNSPECIFIED")
     }
-}
-
-/// Counters of the conversation, each unset where the harness does not say it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Counters {
-    prompt: Option<u64>,
-    cached: Option<u64>,
-    candidates: Option<u64>,
-    thoughts: Option<u64>,
-    total: Option<u64>,
 }
 
 /// A turn as far as it was heard.
@@ -223,20 +212,7 @@ impl<'h> Turn<'h> {
     /// What this run used.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        let since = |now: Option<u64>, before: Option<u64>| now.map(|now| now.saturating_sub(before.unwrap_or(0)));
-        let (now, before) = (&self.now, &self.before);
-        let prompt = since(now.prompt, before.prompt);
-        let cached = since(now.cached, before.cached);
-        let candidates = since(now.candidates, before.candidates);
-        let thoughts = since(now.thoughts, before.thoughts);
-        Usage {
-            // Each is unknown where a part of it is.
-            input_tokens: prompt.zip(cached).map(|(prompt, cached)| prompt.saturating_sub(cached)),
-            output_tokens: candidates.zip(thoughts).map(|(candidates, thoughts)| candidates.saturating_add(thoughts)),
-            cache_read_tokens: cached,
-            total_tokens: since(now.total, before.total),
-            ..Usage::default()
-        }
+        self.now.since(&self.before)
     }
 
     fn step(&mut self, step: &Value) -> Result<Vec<Todo>> {
@@ -586,96 +562,4 @@ impl<'h> Turn<'h> {
             None => path,
         }
     }
-}
-
-/// Actions of the harness's own tools, which the hooks tell.
-const KNOWN_ACTIONS: [&str; 16] = [
-    "listDirectory",
-    "findFile",
-    "searchDirectory",
-    "viewFile",
-    "createFile",
-    "editFile",
-    "runCommand",
-    "compaction",
-    "invokeSubagent",
-    "generateImage",
-    "mcpTool",
-    "searchWeb",
-    "readUrlContent",
-    "skillLookup",
-    "runWorkflow",
-    "manageTask",
-];
-
-impl Counters {
-    fn read(usage: &Value) -> Self {
-        let number = |name: &str| match &usage[name] {
-            Value::String(text) => text.parse().ok(),
-            other => other.as_u64(),
-        };
-        Self {
-            prompt: number("promptTokenCount"),
-            cached: number("cachedContentTokenCount"),
-            candidates: number("candidatesTokenCount"),
-            thoughts: number("thoughtsTokenCount"),
-            total: number("totalTokenCount"),
-        }
-    }
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
-fn message(value: &Value) -> String {
-    cut(visible(text(value)), MESSAGE_BYTES_MAX)
-}
-
-fn actions(step: &Value) -> impl Iterator<Item = (&str, &Value)> {
-    let fields = step.as_object().into_iter().flatten();
-    fields
-        .map(|(name, value)| (name.as_str(), value))
-        .filter(|(name, value)| value.is_object() && !NO_ACTIONS.contains(name))
-}
-
-fn arguments(json: &Value) -> Value {
-    serde_json::from_str(text(json)).unwrap_or(json!({}))
-}
-
-/// The arguments of a call. Those of an MCP tool stand inside of the call of the tool that calls it.
-fn call_arguments(call: &Value) -> Value {
-    let mut found = arguments(&call["argumentsJson"]);
-    if !text(&call["serverName"]).is_empty() && found["Arguments"].is_object() {
-        return found["Arguments"].take();
-    }
-    found
-}
-
-/// The tool's name, in the form of the contract for one of an MCP server.
-fn full_name(call: &Value) -> String {
-    match (text(&call["serverName"]), text(&call["toolName"])) {
-        ("", name) => name.to_owned(),
-        (server, name) => format!("{server}__{name}"),
-    }
-}
-
-/// Undoes the escapes of a URL; what they give may be no text, and then the text as it was is better than none.
-fn unescaped(url: &str) -> String {
-    let mut bytes = Vec::with_capacity(url.len());
-    let mut rest = url.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let hex = after.first_chunk::<2>().filter(|_| *first == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
-        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8(bytes).unwrap_or_else(|_| url.to_owned())
 }
