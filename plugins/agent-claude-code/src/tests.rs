@@ -550,7 +550,7 @@ fn usage_is_counted_by_message_until_a_result_says_it_for_the_run() {
         result("success", false),
         "usage",
         json!({
-            "input_tokens": "7", "output_tokens": -3, "cache_read_input_tokens": 1.5, "cache_creation_input_tokens": true,
+            "input_tokens": "7", "output_tokens": -3.0, "cache_read_input_tokens": 1.5, "cache_creation_input_tokens": true,
         }),
     );
     let usage = play(frames(&[text("x"), with(odd, "total_cost_usd", json!("0.5"))])).1.usage;
@@ -619,9 +619,17 @@ fn a_result_ends_a_turn_and_not_the_work_in_the_background() {
         text("two"),
         with(result("success", false), "num_turns", json!(5)),
         system("session_state_changed", json!({ "state": "idle" })),
-        text("too late"),
     ]));
     assert_eq!((outcome.output.as_str(), outcome.rounds), ("one\ntwo", 5));
+
+    // One that tells no state, and takes up another turn while it is asked to end.
+    let (_, outcome) = play(frames(&[
+        text("one"),
+        result("success", false),
+        text("two"),
+        with(result("success", false), "num_turns", json!(3)),
+    ]));
+    assert_eq!((outcome.output.as_str(), outcome.rounds), ("one\ntwo", 3));
 }
 
 #[test]
