@@ -1,5 +1,6 @@
 //! All integration tests, as one binary.
 
+mod acp;
 mod anthropic;
 mod claude_code;
 mod command;
