@@ -206,7 +206,7 @@ fn words_of_permission_and_the_modes_of_the_program() {
 }
 
 #[test]
-fn a_question_is_the_hosts_to_answer_and_declined_by_default() {
+fn ark_14_7_a_question_is_the_hosts_to_answer_and_declined_by_default() {
     let steps = frames(&[
         tool_use("t-1", "Bash", json!({ "command": "ls" })),
         can_use("p-1", "Bash", json!({ "command": "ls" })),

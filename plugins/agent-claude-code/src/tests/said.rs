@@ -303,3 +303,19 @@ fn errors_of_the_vendor_by_class() {
         assert_eq!(play(frames(&[text("x"), end])).1.finish_reason, finish, "{reason}");
     }
 }
+
+#[test]
+fn ark_14_13_limits_and_retries_of_the_vendor_are_told() {
+    let retry = json!({
+        "type": "system", "subtype": "api_retry", "attempt": 2, "max_retries": 10, "retry_delay_ms": 500,
+        "error_status": 529, "error": "overloaded",
+    });
+    let limit = json!({ "type": "rate_limit_event", "rate_limit_info": {
+        "status": "allowed_warning", "resetsAt": 1_800_000_000, "rateLimitType": "five_hour", "utilization": 0.9,
+    } });
+    let (host, outcome) = play(frames(&[retry, limit, text("x"), result("success", false)]));
+    let told = host.event_lines().join("\n");
+    assert!(told.contains(r#"{"attempt":2,"code":"overloaded","type":"retry","wait_ms":500}"#), "{told}");
+    assert!(told.contains(r#""rateLimitType":"five_hour""#) && told.contains(r#""utilization":0.9"#), "{told}");
+    assert!(outcome.metadata.contains("five_hour"), "{}", outcome.metadata);
+}
