@@ -1,6 +1,7 @@
 //! All integration tests, as one binary.
 
 mod anthropic;
+mod codex;
 mod command;
 mod context;
 mod docs;
