@@ -230,7 +230,8 @@ fn questions() -> Vec<Step> {
         ask(
             2,
             "mcpServer/elicitation/request",
-            json!({ "message": "Call it?", "_meta": { "codex_approval_kind": "mcp_tool_call" } }),
+            json!({ "serverName": "fs", "message": "Allow it?", "_meta": { "codex_approval_kind": "mcp_tool_call",
+                "persist": ["session", "always"], "tool_name": "read", "tool_params": { "path": "a" } } }),
         ),
         ask(3, "mcpServer/elicitation/request", json!({ "message": "Your name?", "mode": "form" })),
         ask(
@@ -279,7 +280,7 @@ fn section_14_item_7_nothing_is_accepted_that_the_host_did_not_allow() {
         [
             ("command".into(), "rm -r x".into(), Some("c1".into())),
             ("file-change".into(), "add a.rs".into(), Some("f1".into())),
-            ("tool".into(), "Call it?".into(), None),
+            ("tool".into(), r#"fs__read {"path":"a"}"#.into(), None),
         ]
     );
 
