@@ -307,6 +307,7 @@ fn of_wire(argv: &Value, lines: &[Value]) -> Value {
             _ => {}
         }
     }
+    let mut config = flat(&Value::Object(config));
     // In ours it is always there, in the original until a caller names overrides of his own.
     config.remove("features.plugins");
     json!({ "config": config, "env": {}, "thread": thread, "turn": turn, "answers": answers })
@@ -314,7 +315,7 @@ fn of_wire(argv: &Value, lines: &[Value]) -> Value {
 
 fn of_client(wanted: &Value) -> Value {
     let overrides = wanted["config"]["config_overrides"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let mut config: Map<String, Value> = overrides.filter_map(override_of).collect();
+    let mut config = flat(&Value::Object(overrides.filter_map(override_of).collect()));
     config.remove("features.plugins");
     let wire = |value: &Value, names: &[&str]| {
         let mut params = camel(value, &["output_schema"]);
@@ -343,6 +344,20 @@ fn of_client(wanted: &Value) -> Value {
 fn part(params: &Value, names: &[&str]) -> Value {
     let there = names.iter().filter(|name| !params[**name].is_null());
     Value::Object(there.map(|name| ((*name).to_owned(), params[*name].clone())).collect())
+}
+
+/// Tables as names with dots.
+fn flat(config: &Value) -> Map<String, Value> {
+    let mut found = Map::new();
+    for (name, value) in config.as_object().into_iter().flatten() {
+        match value {
+            Value::Object(_) => {
+                found.extend(flat(value).into_iter().map(|(rest, value)| (format!("{name}.{rest}"), value)))
+            }
+            value => drop(found.insert(name.clone(), value.clone())),
+        }
+    }
+    found
 }
 
 /// `a.b=VALUE` of the program's command line: a value that is no TOML is text.
