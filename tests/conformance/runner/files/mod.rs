@@ -1,6 +1,7 @@
 //! Which check reads which file. One module per family.
 
 mod agent;
+mod antigravity;
 mod batch;
 mod claude;
 mod codex;
@@ -19,6 +20,7 @@ use crate::case::Check;
 pub(crate) fn checks() -> Vec<(&'static str, Check)> {
     let families = [
         agent::CHECKS,
+        antigravity::CHECKS,
         batch::CHECKS,
         claude::CHECKS,
         codex::CHECKS,
