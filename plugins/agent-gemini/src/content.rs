@@ -27,7 +27,7 @@ pub fn message(role: &str, text: &str) -> Value {
     json!({ "role": role, "parts": [{ "text": text }] })
 }
 
-/// All answers go into one message, in the order of the calls. Name and id are put in by [`matched`].
+/// All answers go into one message, in the order of the calls. Name and id are put in when they are sent.
 #[must_use]
 pub fn answers(answers: &[Answer]) -> Value {
     let part = |answer: &Answer| {
