@@ -80,30 +80,25 @@ pub fn body(gemini: &Gemini, turn: &Turn<'_>) -> Result<Value> {
 /// The messages with each answer under the name and id of its call. The vendor matches by id where it gave one, and by
 /// order where it did not; the loop answers all calls in their order, so that is what is gone by here.
 fn matched(messages: &[Value]) -> Vec<Value> {
-    let mut open: Vec<&Value> = Vec::new();
-    let mut out = Vec::with_capacity(messages.len());
-    for message in messages {
-        let mut sent = message.clone();
-        let parts = message["parts"].as_array();
-        let calls = parts.into_iter().flatten().filter_map(|part| part.get("functionCall"));
-        if message["role"] == "model" {
-            open = calls.collect();
+    let mut sent = messages.to_vec();
+    let mut open = Vec::new();
+    for message in &mut sent {
+        // A transcript can be a caller's, so nothing about its shape is known.
+        let is_models = message["role"] == "model";
+        let parts = message.get_mut("parts").and_then(Value::as_array_mut);
+        if is_models {
+            open = parts.into_iter().flatten().filter_map(|part| part.get("functionCall").cloned()).collect();
+            continue;
         }
-        let mut next = open.iter();
-        for part in sent["parts"].as_array_mut().into_iter().flatten() {
-            let Some(response) = part.get_mut("functionResponse") else { continue };
-            let Some(call) = next.next() else { continue };
-            for field in ["name", "id"] {
-                if response.get(field).is_none()
-                    && let Some(value) = call.get(field)
-                {
-                    response[field] = value.clone();
-                }
+        let responses =
+            parts.into_iter().flatten().filter_map(|part| part.get_mut("functionResponse")?.as_object_mut());
+        for (response, call) in responses.zip(&open) {
+            for field in ["name", "id"].into_iter().filter(|field| call.get(field).is_some()) {
+                response.entry(field).or_insert_with(|| call[field].clone());
             }
         }
-        out.push(sent);
     }
-    out
+    sent
 }
 
 /// Decodes one stream.
