@@ -39,42 +39,31 @@ pub fn answers(answers: &[Answer]) -> Value {
 
 /// The body of the request for the next reply.
 pub fn body(gemini: &Gemini, turn: &Turn<'_>) -> Result<Value> {
-    let mut body = json!({ "contents": matched(turn.messages) });
-    if !turn.system.is_empty() {
-        body["systemInstruction"] = json!({ "parts": [{ "text": turn.system }] });
-    }
-    if !turn.tools.is_empty() {
-        let tools = turn.tools.iter().map(|tool| {
-            let schema = parts::schema(&tool.input_schema)?;
-            Ok(json!({ "name": tool.name, "description": tool.description, "parametersJsonSchema": schema }))
-        });
-        let tools = tools.collect::<Result<Vec<Value>>>()?;
-        body["tools"] = json!([{ "functionDeclarations": tools }]);
-        if let Some(name) = turn.force_tool {
-            body["toolConfig"] = json!({ "functionCallingConfig": { "mode": "ANY", "allowedFunctionNames": [name] } });
-        }
-    }
+    let tools = parts::tools(
+        turn.tools,
+        |tool, schema| json!({ "name": tool.name, "description": tool.description, "parametersJsonSchema": schema }),
+    )?;
+    let forced = turn
+        .force_tool
+        .filter(|_| tools.is_some())
+        .map(|name| json!({ "functionCallingConfig": { "mode": "ANY", "allowedFunctionNames": [name] } }));
     let effort = gemini.thinking(turn)?;
-    let mut thinking = json!({});
-    match effort {
-        Thinking::Default => {}
-        Thinking::Budget(tokens) => thinking["thinkingBudget"] = json!(tokens),
-        Thinking::Level(level) => thinking["thinkingLevel"] = json!(level.to_uppercase()),
-    }
-    if gemini.wants_thoughts(turn.model, effort) {
-        thinking["includeThoughts"] = json!(true);
-    }
-    let mut config = json!({});
-    if thinking != json!({}) {
-        config["thinkingConfig"] = thinking;
-    }
-    if let Some(tokens) = gemini.max_tokens {
-        config["maxOutputTokens"] = json!(tokens);
-    }
-    if config != json!({}) {
-        body["generationConfig"] = config;
-    }
-    Ok(body)
+    let (budget, level) = match effort {
+        Thinking::Default => (None, None),
+        Thinking::Budget(tokens) => (Some(json!(tokens)), None),
+        Thinking::Level(level) => (None, Some(json!(level.to_uppercase()))),
+    };
+    let thoughts = gemini.wants_thoughts(turn.model, effort).then_some(json!(true));
+    let thinking = [("thinkingBudget", budget), ("thinkingLevel", level), ("includeThoughts", thoughts)];
+    let config = [("thinkingConfig", parts::object(thinking)), ("maxOutputTokens", gemini.max_tokens.map(Value::from))];
+    Ok(parts::object([
+        ("contents", Some(Value::Array(matched(turn.messages)))),
+        ("systemInstruction", (!turn.system.is_empty()).then(|| json!({ "parts": [{ "text": turn.system }] }))),
+        ("tools", tools.map(|tools| json!([{ "functionDeclarations": tools }]))),
+        ("toolConfig", forced),
+        ("generationConfig", parts::object(config)),
+    ])
+    .unwrap_or_default())
 }
 
 /// The messages with each answer under the name and id of its call. The vendor matches by id where it gave one, and by
