@@ -3,6 +3,7 @@
 mod acp;
 mod anthropic;
 mod claude_code;
+mod antigravity;
 mod command;
 mod context;
 mod docs;

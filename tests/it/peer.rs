@@ -77,6 +77,11 @@ impl Aimock {
     }
 }
 
+/// Antigravity's harness program, or none where it is not installed.
+pub(crate) fn localharness() -> Option<PathBuf> {
+    installed("localharness", "target/peers/localharness")
+}
+
 /// The file of an installed peer, or none where it may be missing.
 pub(crate) fn installed(peer: &str, file: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("two folders down").join(file);

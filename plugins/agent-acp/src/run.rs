@@ -349,9 +349,10 @@ impl<'h> Agent<'h> {
             };
             match incoming {
                 Incoming::Response { call: answered, reply } if answered == call => return Ok(reply),
-                Incoming::Timeout => self.look_at_the_time(method, start_ms)?,
                 other => self.take(other)?,
             }
+            // Also while it talks: one that never pauses must not outlast its time.
+            self.look_at_the_time(method, start_ms)?;
             if self.greeting.is_null() && self.peer.child().skipped() > GARBAGE_MAX {
                 let error = Error::invalid("not-acp", "the program does not speak the Agent Client Protocol");
                 return Err(self.peer.child().describe(error));

@@ -258,8 +258,9 @@ fn models(settings: &Settings, model: &str, tools: &[&Tool], endpoint: &Endpoint
 
 fn budget(settings: &Settings, task: &Task) -> Value {
     let mut budget = json!({});
-    let calls = task.max_rounds.unwrap_or(settings.model_calls_max);
-    if calls > 0 {
+    // The host gives each task a bound; the operator's own may be narrower.
+    let bounds = [task.max_rounds, Some(settings.model_calls_max)].into_iter().flatten().filter(|calls| *calls > 0);
+    if let Some(calls) = bounds.min() {
         budget["maxModelCalls"] = json!(calls);
     }
     if settings.tool_calls_max > 0 {
