@@ -38,6 +38,7 @@ const WIRES: &[Wire] = &[
         path: "/v1",
         settings: &[("api", "responses")],
     },
+    Wire { name: "gemini-content", plugin: "gemini", secret: "GEMINI_API_KEY", path: "", settings: &[] },
     Wire { name: "openai-chat", plugin: "openai", secret: "OPENAI_API_KEY", path: "/v1", settings: &[("api", "chat")] },
     Wire { name: "gemini", plugin: "gemini", secret: "GEMINI_API_KEY", path: "", settings: &[] },
 ];

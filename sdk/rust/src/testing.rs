@@ -83,6 +83,7 @@ pub struct FakeHost {
     clock_ms: Cell<u64>,
     random: Cell<u64>,
     signals: RefCell<VecDeque<Signal>>,
+    steered: Cell<usize>,
     kv: RefCell<BTreeMap<String, (Vec<u8>, u64)>>,
     kv_broken: Cell<bool>,
     revisions: Cell<u64>,
@@ -189,7 +190,8 @@ impl FakeHost {
 
     /// A message from the user waits.
     pub fn steer(&self, text: &str) {
-        self.signals.borrow_mut().push_back(child::steer(text));
+        self.signals.borrow_mut().push_back(Signal { kind: "steer".into(), text: text.into() });
+        self.steered.set(self.steered.get() + 1);
     }
 
     /// Cancels the run.
