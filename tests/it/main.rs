@@ -7,6 +7,8 @@ mod docs;
 mod hostile;
 mod ingest;
 mod library;
+#[cfg(target_os = "linux")]
+mod orphans;
 mod peer;
 mod processes;
 mod project;

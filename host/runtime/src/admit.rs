@@ -31,6 +31,7 @@ use crate::egress::{Egress, HttpBudget};
 use crate::host::{Active, Host, Resolved, new_run_id, query_control};
 use crate::placeholder::Placeholders;
 use crate::process::Processes;
+use crate::process::place::Place;
 use crate::profile::Profile;
 use crate::provision::Provision;
 use crate::reach::{ProfileKv, TraceLog, Without, pure};
@@ -239,7 +240,8 @@ impl Host {
             events: sink,
             tools: None,
         };
-        let ports = services.ports(self, profile, &shared, None);
+        let place = self.place(&profile.name, None, true);
+        let ports = services.ports(self, profile, &shared, place);
         let probe_ms = u32::try_from(probe.as_millis()).unwrap_or(u32::MAX);
         Ok(match profile.plugin.availability(ports, &limits, probe_ms).await {
             Ok(report) => report,
@@ -251,6 +253,13 @@ impl Host {
             },
             Err(fault) => not_ready("setup-failed", fault.error().message),
         })
+    }
+
+    /// Where the programs of a call run.
+    fn place(&self, profile: &ProfileName, workspace: Option<(Arc<Workspace>, bool)>, network: bool) -> Arc<Place> {
+        let settings = self.inner.config.profiles.get(profile).map(|profile| profile.sandbox.clone());
+        let ground = self.inner.ground.clone();
+        Arc::new(Place::new(ground, profile, workspace, settings.unwrap_or_default(), network))
     }
 
     async fn start(&self, admitted: Admitted<'_>) -> Result<Run> {
@@ -284,7 +293,12 @@ impl Host {
                 || task.permissions.mode == midplane_core::task::PermissionMode::Strict,
             output_schema: task.output_schema.clone(),
         };
-        let tools = Arc::new(HostTools::new(call.clone(), rights.clone(), policy, redactor.clone())?);
+        // What a task does not let its tools change, its programs do not change either.
+        let folder = workspace.clone().map(|(folder, writes)| (folder, writes && !policy.filesystem_read_only));
+        let network = task.permissions.network != Some(false);
+        let place = self.place(&profile.name, folder, network);
+        let tools = HostTools::new(call.clone(), rights.clone(), policy, redactor.clone(), place.clone())?;
+        let tools = Arc::new(tools);
         let secrets = Arc::new(secrets);
         let shared = Arc::new(Shared::new(self, &profile.limits, &redactor)?);
         let folder = workspace.map(|(workspace, _)| workspace);
@@ -296,7 +310,7 @@ impl Host {
             events: sink.clone(),
             tools: Some(tools.clone()),
         };
-        let ports = services.ports(self, profile, &shared, folder.clone());
+        let ports = services.ports(self, profile, &shared, place);
         let task_id = task.task_id.clone().unwrap_or_else(|| format!("task-{run_id}"));
         let slot = self.take_slot(&profile.name, &task_id, &run_id)?;
         let (commands, ordered) = mpsc::channel(COMMANDS_MAX);
@@ -331,7 +345,7 @@ impl Host {
             output_schema: task.output_schema.clone(),
             tools,
         };
-        let cancel_ports = cancel_ports(self.clone(), profile, &services, shared);
+        let cancel_ports = cancel_ports(self.clone(), profile, &services, shared, network);
         let invocation = Invocation { plugin: profile.plugin.clone(), ports, cancel_ports, task: agent_task };
         self.register(run_id.clone(), Active { commands, ended: ending.clone(), cancelled: Arc::default() });
         let span = tracing::info_span!("run", run = %run_id, plugin = %profile.manifest.name, profile = %profile.name);
@@ -394,12 +408,11 @@ struct Services<E> {
 }
 
 impl<E: ports::Events + Sink + 'static> Services<E> {
-    /// The settings, with placeholders for those that name a secret.
-    fn config(&self, profile: &Profile, shared: &Shared) -> Arc<BTreeMap<String, String>> {
-        if profile.secret_settings.is_empty() {
-            return profile.config.clone();
-        }
+    /// The settings, with placeholders for those that name a secret, and `host.sandbox`.
+    fn config(&self, profile: &Profile, shared: &Shared, place: &Place) -> Arc<BTreeMap<String, String>> {
         let mut config = (*profile.config).clone();
+        // A program with a sandbox of its own can leave the work to ours, or must, where its own would mount.
+        config.insert("host.sandbox".to_owned(), place.sandbox().to_owned());
         config.extend(
             profile.secret_settings.iter().map(|(setting, name)| (setting.clone(), shared.placeholders.text(name))),
         );
@@ -407,13 +420,13 @@ impl<E: ports::Events + Sink + 'static> Services<E> {
     }
 
     /// The whole reach of the call.
-    fn ports(&self, host: &Host, profile: &Profile, shared: &Shared, folder: Option<Arc<Workspace>>) -> Ports {
+    fn ports(&self, host: &Host, profile: &Profile, shared: &Shared, place: Arc<Place>) -> Ports {
         let Self { call, rights, secrets, redactor, events, tools } = self;
         let span = tracing::info_span!("call", plugin = %profile.manifest.name, profile = %profile.name);
         let policy = host.inner.asker.clone().map_or(Policy::Decline, Policy::Ask);
         Ports {
             control: call.control.clone(),
-            config: self.config(profile, shared),
+            config: self.config(profile, shared, &place),
             log: Arc::new(TraceLog::new(redactor.clone(), span, &call.limits)),
             events: events.clone(),
             http: Arc::new(Egress {
@@ -443,7 +456,7 @@ impl<E: ports::Events + Sink + 'static> Services<E> {
             process: Arc::new(Processes::new(
                 call.clone(),
                 rights.clone(),
-                folder,
+                place,
                 secrets.clone(),
                 shared.placeholders.clone(),
                 redactor.clone(),
@@ -459,6 +472,7 @@ fn cancel_ports(
     profile: &Profile,
     services: &Services<RunSink>,
     shared: Arc<Shared>,
+    network: bool,
 ) -> Box<dyn Fn(Arc<Control>) -> Ports + Send + Sync> {
     let profile = profile.clone();
     let (rights, secrets, redactor) = (services.rights.clone(), services.secrets.clone(), services.redactor.clone());
@@ -481,7 +495,8 @@ fn cancel_ports(
             events: sink,
             tools: None,
         };
-        services.ports(&host, &profile, &shared, None)
+        let place = host.place(&profile.name, None, network);
+        services.ports(&host, &profile, &shared, place)
     })
 }
 

@@ -30,6 +30,7 @@ use midplane_core::layers::{Layer, Node, Origin, Refused, Source, Variables, mer
 use midplane_core::limits::Limits;
 use midplane_core::permission::Grant;
 use midplane_core::problem::Problem;
+use midplane_core::sandbox::SandboxSettings;
 use midplane_core::{PluginName, ProfileName, Result};
 use serde_json::Value;
 
@@ -58,6 +59,8 @@ pub struct ProfileConfig {
     pub secrets: BTreeMap<String, String>,
     /// What the operator allows it, beside what `midplane grant` does.
     pub grants: Vec<Grant>,
+    /// What its local programs are kept from.
+    pub sandbox: SandboxSettings,
 }
 
 /// For whom a configuration is: the names of the blocks that count. An empty name has only the block `_`.

@@ -1,11 +1,13 @@
 //! What may stand in a configuration. Strict, and all problems at once.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use midplane_core::layers::{Layer, Node, Refused, Value};
 use midplane_core::limits::Limits;
 use midplane_core::permission::Grant;
 use midplane_core::problem::Problem;
+use midplane_core::sandbox::{Mode, SandboxSettings};
 use midplane_core::text::{near, shown};
 use midplane_core::{Error, PluginName, ProfileName};
 
@@ -22,7 +24,8 @@ const SECTIONS: [&str; 8] = [
     "databases",
     "paths",
 ];
-const PROFILE: [&str; 4] = ["plugin", "settings", "secrets", "grants"];
+const PROFILE: [&str; 5] = ["plugin", "settings", "secrets", "grants", "sandbox"];
+const SANDBOX: [&str; 6] = ["mode", "read", "write", "network", "ports", "required"];
 /// How a reference to a secret begins.
 const REFERENCES: [&str; 3] = ["env:", "file:", "vault:"];
 
@@ -74,7 +77,7 @@ pub(super) fn of_project(root: &Node) -> Result<(), Refused> {
     }
     let profiles = root.child("profiles").and_then(Node::entries);
     for (name, profile) in profiles.into_iter().flatten() {
-        for key in ["secrets", "grants"] {
+        for key in ["secrets", "grants", "sandbox"] {
             if let Some(node) = profile.child(key) {
                 reader.forbidden(node, &format!("profiles.{name}.{key}"), "is the operator's to set");
             }
@@ -191,7 +194,8 @@ impl Reader {
         list.filter_map(|(at, node)| self.text(node, &format!("{field}.{at}")).map(str::to_owned)).collect()
     }
 
-    fn profile(&mut self, node: &Node, field: &str) -> Option<ProfileConfig> {
+    fn profile(&mut self, profile_node: &Node, field: &str) -> Option<ProfileConfig> {
+        let node = profile_node;
         if !matches!(node.value, Value::Map(_)) {
             self.kind(node, field, "a mapping");
             return None;
@@ -221,7 +225,70 @@ impl Reader {
                 None => {}
             }
         }
+        if let Some(node) = profile_node.child("sandbox") {
+            profile.sandbox = self.sandbox(node, &format!("{field}.sandbox"));
+        }
         Some(profile)
+    }
+
+    fn sandbox(&mut self, node: &Node, field: &str) -> SandboxSettings {
+        self.entries(Some(node), field);
+        self.keys(node, field, &SANDBOX);
+        let mut sandbox = SandboxSettings {
+            read: self.folders(node.child("read"), &format!("{field}.read")),
+            write: self.folders(node.child("write"), &format!("{field}.write")),
+            network: self.flag(node.child("network"), &format!("{field}.network")),
+            required: self.flag(node.child("required"), &format!("{field}.required")).unwrap_or_default(),
+            ..SandboxSettings::default()
+        };
+        if let Some(node) = node.child("mode") {
+            match &node.value {
+                Value::Text(text) if &**text == "host" => sandbox.mode = Mode::Host,
+                Value::Text(text) if &**text == "own" => sandbox.mode = Mode::Own,
+                Value::Null => {}
+                _ => self.kind(node, &format!("{field}.mode"), "`host` or `own`"),
+            }
+        }
+        let ports = format!("{field}.ports");
+        for (at, node) in self.list(node.child("ports"), &ports).iter().enumerate() {
+            match &node.value {
+                Value::Int(number) if u16::try_from(number).is_ok_and(|port| port > 0) => {
+                    sandbox.ports.extend(u16::try_from(number));
+                }
+                _ => self.kind(node, &format!("{ports}.{at}"), "a port from 1 to 65535"),
+            }
+        }
+        sandbox
+    }
+
+    fn flag(&mut self, node: Option<&Node>, field: &str) -> Option<bool> {
+        match node.map(|node| (node, &node.value)) {
+            None | Some((_, Value::Null)) => None,
+            Some((_, Value::Bool(flag))) => Some(*flag),
+            Some((node, _)) => {
+                self.kind(node, field, "`true` or `false`");
+                None
+            }
+        }
+    }
+
+    /// Paths, absolute or below the operator's home.
+    fn folders(&mut self, node: Option<&Node>, field: &str) -> Vec<PathBuf> {
+        let mut folders = Vec::new();
+        for (at, node) in self.list(node, field).iter().enumerate() {
+            let field = format!("{field}.{at}");
+            let Some(text) = self.text(node, &field) else { continue };
+            let home = || std::env::var_os("HOME").filter(|home| !home.is_empty());
+            let path = match text.strip_prefix("~/") {
+                Some(below) => home().map(|home| PathBuf::from(home).join(below)),
+                None => Some(PathBuf::from(text)),
+            };
+            match path {
+                Some(path) if path.is_absolute() => folders.push(path),
+                _ => self.kind(node, &field, "an absolute path, or one that begins with `~/`"),
+            }
+        }
+        folders
     }
 
     fn references(&mut self, node: Option<&Node>, field: &str) -> BTreeMap<String, String> {
