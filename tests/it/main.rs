@@ -4,9 +4,11 @@ mod anthropic;
 mod command;
 mod context;
 mod docs;
+mod gemini;
 mod hostile;
 mod ingest;
 mod library;
+mod openai;
 #[cfg(target_os = "linux")]
 mod orphans;
 mod peer;
@@ -16,5 +18,6 @@ mod rules;
 mod scenarios;
 mod script_server;
 mod secrets;
+mod soak;
 mod vendor;
 mod world;

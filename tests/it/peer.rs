@@ -29,6 +29,11 @@ pub(crate) struct Aimock {
 impl Aimock {
     /// Starts one that takes `key` and nothing else as the caller's key. None where it is not installed.
     pub(crate) async fn start(key: &str, fixtures: &Value) -> Option<Self> {
+        Self::start_with(key, fixtures, &[]).await
+    }
+
+    /// The same, with options of its command line.
+    pub(crate) async fn start_with(key: &str, fixtures: &Value, options: &[&str]) -> Option<Self> {
         let script = installed("aimock", "target/peers/node_modules/@copilotkit/aimock/dist/cli.js")?;
         let folder = tempfile::tempdir().expect("folder");
         let file = folder.path().join("fixtures.json");
@@ -38,6 +43,7 @@ impl Aimock {
             .arg(script)
             .args(["--port", "0", "--strict", "--validate-on-load", "--fixtures"])
             .arg(&file)
+            .args(options)
             // Nothing of the caller's: neither a real key nor an option for node.
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())

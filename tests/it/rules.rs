@@ -62,7 +62,7 @@ fn seams() {
 }
 
 /// What is shipped: the crates of the host, the SDK, the plugins.
-const CRATES: [&str; 8] = [
+const CRATES: [&str; 9] = [
     "host/core",
     "host/engine",
     "host/store",
@@ -71,6 +71,7 @@ const CRATES: [&str; 8] = [
     "sdk/rust",
     "plugins/agent-playbook",
     "plugins/agent-anthropic",
+    "plugins/agent-gemini",
 ];
 
 /// One crate alone names each of these.

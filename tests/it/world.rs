@@ -1,5 +1,5 @@
-//! A host with all of its state in a folder of the test, the Anthropic plugin pointed at a server of the test, and what
-//! its runs leave behind, in a form that can be compared.
+//! A host with all of its state in a folder of the test, a vendor's plugin pointed at a server of the test, and what its
+//! runs leave behind, in a form that can be compared.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,10 @@ pub(crate) const KEY: &str = "sk-ant-api03-q7/Zt+Jw0~4mVx=Ld8Rb2Nf6Ys9Hc1Gp5Ke3U
 
 /// How a host is set up.
 pub(crate) struct Setup {
+    /// The plugin, and the profile of its name.
+    plugin: &'static str,
+    /// The name of its secret; none is granted to a profile without one.
+    secret: Option<&'static str>,
     base_url: String,
     key: Option<String>,
     granted: bool,
@@ -30,7 +34,14 @@ pub(crate) struct Setup {
 impl Setup {
     /// The profile `anthropic` at a server, with the key and both grants.
     pub(crate) fn new(base_url: &str) -> Self {
+        Self::of("anthropic", Some("ANTHROPIC_API_KEY"), base_url)
+    }
+
+    /// The profile of a plugin at a server, with the key and its grants.
+    pub(crate) fn of(plugin: &'static str, secret: Option<&'static str>, base_url: &str) -> Self {
         Self {
+            plugin,
+            secret,
             base_url: base_url.to_owned(),
             key: Some(KEY.to_owned()),
             granted: true,
@@ -101,15 +112,16 @@ impl Setup {
         let mut settings = self.settings.clone();
         settings.insert("base_url".to_owned(), json!(self.base_url));
         let profile = ProfileConfig { settings, ..ProfileConfig::default() };
-        let name = ProfileName::new("anthropic").expect("a name");
-        let reference = |(secret, _): &(String, Keeper)| ("ANTHROPIC_API_KEY".to_owned(), format!("vault:{secret}"));
+        let name = ProfileName::new(self.plugin).expect("a name");
+        let own = self.secret.unwrap_or_default();
+        let reference = |(secret, _): &(String, Keeper)| (own.to_owned(), format!("vault:{secret}"));
         let mut config = Config::default();
         config.profiles.insert(name, profile);
         config.limits.clone_from(&self.limits);
         config.secrets.extend(self.vault.iter().map(reference));
         let key = self.key.clone();
         let mut builder = Host::builder().paths(paths).config(config);
-        builder = builder.env(move |name| key.clone().filter(|_| name == "ANTHROPIC_API_KEY"));
+        builder = builder.env(move |name| key.clone().filter(|_| name == own));
         if let Some((_, keeper)) = &self.vault {
             builder = builder.keeper(keeper.clone());
         }
@@ -121,8 +133,9 @@ impl Setup {
         }
         let host = builder.open().await.expect("host");
         if self.granted {
-            for grant in [format!("http:{}", self.base_url), "secret:ANTHROPIC_API_KEY".to_owned()] {
-                host.allow("anthropic", &grant.parse().expect("a grant")).await.expect("allowed");
+            let secret = self.secret.map(|name| format!("secret:{name}"));
+            for grant in std::iter::once(format!("http:{}", self.base_url)).chain(secret) {
+                host.allow(self.plugin, &grant.parse().expect("a grant")).await.expect("allowed");
             }
         }
         host
@@ -149,9 +162,14 @@ impl World {
         task
     }
 
+    /// A request under the profile of the setup.
+    pub(crate) fn request(&self, task: Task) -> RunRequest {
+        RunRequest { profile: self.setup.plugin.to_owned(), task, allow: Vec::new() }
+    }
+
     /// Runs a task to its end.
     pub(crate) async fn run(&self, task: Task) -> Ran {
-        let mut run = self.host.run(request(task)).await.unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
+        let mut run = self.host.run(self.request(task)).await.unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
         let outcome = run.outcome().await.expect("a log that can be written");
         self.ran(run.id(), outcome).await
     }
@@ -176,7 +194,7 @@ impl World {
     }
 }
 
-/// A request under the profile of the tests.
+/// A request under the profile `anthropic`.
 pub(crate) fn request(task: Task) -> RunRequest {
     RunRequest { profile: "anthropic".to_owned(), task, allow: Vec::new() }
 }

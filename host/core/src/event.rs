@@ -70,19 +70,25 @@ impl EventKind {
     /// The kind of a word.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        // Asked for each event: over bytes this becomes a few comparisons, where a search would call out for each word.
-        Some(match word.as_bytes() {
-            b"runtime_started" => Self::RuntimeStarted,
-            b"assistant_text" => Self::AssistantText,
-            b"tool_request" => Self::ToolRequest,
-            b"tool_response" => Self::ToolResponse,
-            b"skill_loaded" => Self::SkillLoaded,
-            b"file_uploaded" => Self::FileUploaded,
-            b"notification" => Self::Notification,
-            b"stream_error" => Self::StreamError,
-            b"runtime_terminal" => Self::RuntimeTerminal,
+        // Asked for each event. With its length known in advance, a word is compared in two steps, where a search over
+        // texts would call out for each of them.
+        fn is<const N: usize>(word: &[u8], known: &[u8; N]) -> bool {
+            word.first_chunk() == Some(known)
+        }
+        let bytes = word.as_bytes();
+        let kind = match bytes.len() {
+            14 if is(bytes, b"assistant_text") => Self::AssistantText,
+            12 if is(bytes, b"tool_request") => Self::ToolRequest,
+            13 if is(bytes, b"tool_response") => Self::ToolResponse,
+            12 if is(bytes, b"notification") => Self::Notification,
+            15 if is(bytes, b"runtime_started") => Self::RuntimeStarted,
+            12 if is(bytes, b"skill_loaded") => Self::SkillLoaded,
+            13 if is(bytes, b"file_uploaded") => Self::FileUploaded,
+            12 if is(bytes, b"stream_error") => Self::StreamError,
+            16 if is(bytes, b"runtime_terminal") => Self::RuntimeTerminal,
             _ => return None,
-        })
+        };
+        Some(kind)
     }
 }
 
@@ -141,7 +147,7 @@ pub struct Record {
 }
 
 /// Notification types that only the host writes. A plugin that could write them could forge a run's state.
-pub const HOST_TYPES: [&str; 6] = ["created", "status", "audit", "resumed", "approval", "claim"];
+pub const HOST_TYPES: [&str; 8] = ["created", "status", "audit", "resumed", "question", "approval", "claim", "cost"];
 
 /// What has been seen of a plugin's stream, so that the order rules can be checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

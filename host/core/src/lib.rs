@@ -2,10 +2,11 @@
 //!
 //! # Layout
 //! - [`error`], [`ids`], [`text`]: the words that all other modules use
-//! - [`limits`]: every bound, with its unit
+//! - [`limits`], [`price`]: every bound, with its unit; what a run costs
 //! - [`task`], [`outcome`], [`capability`]: what is asked, what came of it, and gate 1 (task × declared features)
 //! - [`manifest`], [`permission`], [`gate`]: what a plugin requests, what the operator grants, and gate 2
 //! - [`sandbox`]: what a local program may reach
+//! - [`approval`]: what the operator answers in advance to a vendor's program
 //! - [`endpoint`], [`address`]: URLs and IP addresses in the one form that the gate compares
 //! - [`event`], [`run`]: the records of a run's log, and the machine whose state is their fold
 //! - [`json`], [`batch`]: event batches that come from outside as JSON text
@@ -26,6 +27,7 @@
 
 pub mod address;
 pub mod agent;
+pub mod approval;
 pub mod batch;
 pub mod capability;
 pub mod codes;
@@ -43,6 +45,7 @@ pub mod lockfile;
 pub mod manifest;
 pub mod outcome;
 pub mod permission;
+pub mod price;
 pub mod problem;
 pub mod project;
 pub mod redact;

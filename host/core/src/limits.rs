@@ -80,6 +80,10 @@ limits! {
     cpu_ms_max = 120_000, true;
     /// milliseconds from the start of a run to its deadline, where the task says nothing
     run_ms_default = 3_600_000, true;
+    /// milliseconds from the call of an agent to the first thing that comes from it
+    first_event_ms_max = 600_000, true;
+    /// milliseconds between two things that come from an agent or its tools
+    idle_ms_max = 1_800_000, true;
     /// milliseconds that a short call (capabilities, availability, validate) may take
     query_ms_max = 10_000, true;
     /// milliseconds between cancel and the end of the instance
@@ -108,6 +112,8 @@ limits! {
     http_idle_ms_max = 120_000, true;
     /// redirects followed
     http_redirects_max = 10, false;
+    /// requests to the loopback endpoints of one run at once; more wait
+    endpoint_connections_max = 32, false;
     /// bytes that blobs of one run may hold on the host
     blob_bytes_max = 1024 * MIB, true;
     /// tool calls of one run

@@ -16,7 +16,7 @@ mod fields;
 mod reader;
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::{fmt, iter};
 
 use semver::Version;
 use serde::{Deserialize, Serialize};
@@ -108,6 +108,9 @@ pub struct Manifest {
     pub credentials: Vec<Credential>,
     /// What it asks for, in the order of the text.
     pub permissions: Vec<PermissionRequest>,
+    /// What the host serves on loopback during a run, so that a program needs no credential of its own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<Endpoint>,
     /// Bounds that it asks to be lower than the host's, by name.
     pub limits: BTreeMap<String, u64>,
 }
@@ -202,6 +205,28 @@ pub enum Scheme {
         /// Its name.
         parameter: String,
     },
+    /// `authorization: Bearer <token>`, the secret being an account of Google (JSON with a service account's key or a
+    /// refresh token) that the host exchanges for the token.
+    #[serde(rename = "google-oauth")]
+    GoogleOauth {
+        /// What the token is good for: scopes with a space between.
+        scope: String,
+    },
+}
+
+/// The scope of [`Scheme::GoogleOauth`] where the manifest names none: all of Google Cloud that the account may use.
+pub const GOOGLE_SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
+
+/// `[[endpoints]]`: a place on loopback that lives as long as a run and stands for a URL of the plugin's. What is sent to it
+/// goes on through the egress gate, which applies the credential: the program that the plugin drives needs none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Endpoint {
+    /// Its name, unique in the manifest: the plugin reads `endpoint.<name>.url` and `endpoint.<name>.token`.
+    pub name: String,
+    /// What it stands for: the `url` of a `permissions.http`, or one that continues it.
+    pub url: Template,
+    /// The credential that is applied, as that permission names it.
+    pub credential: Template,
 }
 
 /// One permission as the manifest writes it.
@@ -226,8 +251,9 @@ pub enum Wanted {
         url: Template,
         /// Methods in upper case.
         methods: Vec<String>,
-        /// The name of the credential that may be applied there.
-        credential: Option<String>,
+        /// The name of the credential that may be applied there; a setting can choose it, and then it can be
+        /// [`ANONYMOUS`]: none is applied, and none is needed.
+        credential: Option<Template>,
     },
     /// `[permissions.workspace]`: the workspace of the run.
     Workspace {
@@ -258,7 +284,7 @@ impl Wanted {
     /// The settings that it names.
     pub fn settings(&self) -> impl Iterator<Item = &str> {
         let templates: Vec<&Template> = match self {
-            Self::Http { url, .. } => vec![url],
+            Self::Http { url, credential, .. } => iter::once(url).chain(credential).collect(),
             Self::Folder { path, .. } => vec![path],
             Self::Command { argv, .. } => argv.iter().collect(),
             Self::Workspace { .. } | Self::Shell => Vec::new(),
@@ -330,6 +356,18 @@ impl From<Template> for String {
     fn from(template: Template) -> Self {
         template.to_string()
     }
+}
+
+/// The credential of a name; none for [`ANONYMOUS`]. The error is the reason.
+pub(crate) fn chosen<'a>(credentials: &'a [Credential], name: &str) -> Result<Option<&'a Credential>, String> {
+    if name == ANONYMOUS {
+        return Ok(None);
+    }
+    let found = credentials.iter().find(|credential| credential.name == name);
+    found.map(Some).ok_or_else(|| {
+        let known: Vec<&str> = credentials.iter().map(|credential| credential.name.as_str()).collect();
+        format!("it must be `{}` or `{ANONYMOUS}`", known.join("`, `"))
+    })
 }
 
 impl Manifest {

@@ -159,6 +159,9 @@ pub struct Outcome {
     /// What it used.
     #[serde(default)]
     pub usage: Usage,
+    /// What that cost in US dollars by the host's table of prices, where the vendor does not say; a lower bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_estimate_usd: Option<f64>,
     /// The tool calls that the vendor ran; those of the host are events.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tool_calls: Vec<ToolAudit>,
@@ -192,6 +195,7 @@ impl Outcome {
             error,
             parsed_output: None,
             usage: Usage::default(),
+            cost_estimate_usd: None,
             tool_calls: Vec::new(),
             artifacts: Vec::new(),
             session_id: None,

@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::endpoint::{Prefix, public_part};
-use crate::manifest::{Credential, Manifest, Template, Wanted};
+use crate::manifest::{Credential, Manifest, Template, Wanted, chosen};
 use crate::text::{escape_controls, near};
 use crate::{Error, Result};
 
@@ -191,7 +191,15 @@ fn resolve(manifest: &Manifest, wanted: &Wanted, settings: &BTreeMap<String, Val
             Permission::Http {
                 prefix: Prefix::parse(&text).map_err(|why| bad_setting(url, "URL", &text, &why))?,
                 methods: methods.clone(),
-                credential: credential.as_deref().and_then(|name| manifest.credential(name)).cloned(),
+                credential: match credential {
+                    Some(template) => {
+                        let name = template.fill(settings);
+                        chosen(&manifest.credentials, &name)
+                            .map_err(|why| bad_setting(template, "credential", &name, &why))?
+                            .cloned()
+                    }
+                    None => None,
+                },
             }
         }
         Wanted::Workspace { access } => Permission::Workspace(*access),

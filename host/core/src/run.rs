@@ -120,6 +120,12 @@ pub enum StopCause {
     Deadline,
     /// The budget of the task is spent.
     Budget,
+    /// The task has a budget, and nobody knows what its model costs.
+    Unpriced,
+    /// Nothing came for too long after it was called.
+    FirstEvent,
+    /// Nothing came for too long after something had.
+    Idle,
 }
 
 impl StopCause {
@@ -129,11 +135,16 @@ impl StopCause {
             Self::Shutdown => "shutdown",
             Self::Deadline => "deadline",
             Self::Budget => "budget",
+            Self::Unpriced => "unpriced",
+            Self::FirstEvent => "first_event",
+            Self::Idle => "idle",
         }
     }
 
     fn parse(word: &str) -> Option<Self> {
-        [Self::User, Self::Shutdown, Self::Deadline, Self::Budget].into_iter().find(|cause| cause.as_str() == word)
+        use StopCause::{Budget, Deadline, FirstEvent, Idle, Shutdown, Unpriced, User};
+        let all = [User, Shutdown, Deadline, Budget, Unpriced, FirstEvent, Idle];
+        all.into_iter().find(|cause| cause.as_str() == word)
     }
 
     /// What the outcome is when the host stopped the run for this cause, whatever the adapter says.
@@ -148,6 +159,28 @@ impl StopCause {
                 ),
             ),
             Self::Budget => (FinishReason::Failed, Some(Error::limit("budget", "the run's budget is spent"))),
+            Self::Unpriced => {
+                let error = Error::unsupported("budget-unpriced", "the budget cannot be kept: its model has no price");
+                let hint = "give one under `prices` in the configuration, or leave the budget out";
+                (FinishReason::Failed, Some(error.hint(hint)))
+            }
+            Self::FirstEvent => (
+                FinishReason::TimedOut,
+                Some(
+                    Error::unavailable(
+                        "first-event-timeout",
+                        "nothing came from the agent in the time for a beginning",
+                    )
+                    .hint("raise `first_event_ms_max` under `limits` if its vendor is that slow"),
+                ),
+            ),
+            Self::Idle => (
+                FinishReason::TimedOut,
+                Some(
+                    Error::unavailable("idle-timeout", "nothing came from the agent for too long")
+                        .hint("raise `idle_ms_max` under `limits` if its tools take that long"),
+                ),
+            ),
         }
     }
 }
@@ -266,6 +299,10 @@ pub struct State {
     pub session_id: Option<String>,
     /// What was used so far.
     pub usage: Usage,
+    /// The model that answers, as the adapter named it last.
+    pub model: Option<String>,
+    /// What it cost so far by the host's own table, where the vendor does not say.
+    pub cost_estimate_usd: Option<f64>,
     /// Why it is stopping, if it is.
     pub stop: Option<StopCause>,
     /// The result, once there is one.
@@ -281,6 +318,8 @@ impl Default for State {
             created: None,
             session_id: None,
             usage: Usage::default(),
+            model: None,
+            cost_estimate_usd: None,
             stop: None,
             outcome: None,
         }
@@ -308,6 +347,9 @@ impl State {
                 if let Some(id) = text("session_id") {
                     self.session_id = Some(id.to_owned());
                 }
+                if let Some(model) = text("model") {
+                    self.model = Some(model.to_owned());
+                }
             }
             EventKind::Notification => match text("type") {
                 Some("created") if self.created.is_none() => {
@@ -326,6 +368,7 @@ impl State {
                         self.usage = std::mem::take(&mut self.usage).or_later(later);
                     }
                 }
+                Some("cost") => self.cost_estimate_usd = record.data.get("estimate_usd").and_then(Value::as_f64),
                 Some("session") => {
                     if let Some(id) = text("session_id") {
                         self.session_id = Some(id.to_owned());
@@ -473,6 +516,9 @@ fn merge(state: &State, end: End) -> Outcome {
         }
     }
     outcome.usage = state.usage.clone().or_later(outcome.usage);
+    if outcome.usage.cost_usd.is_none() {
+        outcome.cost_estimate_usd = state.cost_estimate_usd;
+    }
     if outcome.session_id.is_none() {
         outcome.session_id.clone_from(&state.session_id);
     }
@@ -504,6 +550,7 @@ fn returned(claim: Claim, unfit: Option<Error>) -> Outcome {
         error,
         parsed_output: claim.parsed_output,
         usage: Usage::default().or_later(claim.usage),
+        cost_estimate_usd: None,
         tool_calls: claim.tool_calls,
         artifacts: claim.artifacts,
         session_id: claim.session_id,

@@ -33,7 +33,8 @@ pub enum Ports {
 }
 
 /// What the operator configures of it for a profile: `sandbox:` in the configuration.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct SandboxSettings {
     /// Whose sandbox is around the programs of the profile.
     pub mode: Mode,
@@ -50,7 +51,8 @@ pub struct SandboxSettings {
 }
 
 /// Whose sandbox is around a program.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// The host's.
     #[default]

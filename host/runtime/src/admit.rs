@@ -23,11 +23,12 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tracing::Instrument as _;
 
-use crate::approval::{Approvals, Policy};
+use crate::approval::{Answering, Approvals, Questions};
 use crate::blob::{BlobBudget, BlobSpace};
 use crate::call::{Call, Sink};
 use crate::driver::{COMMANDS_MAX, Driver, Ended, Invocation, now_ms};
-use crate::egress::{Egress, HttpBudget};
+use crate::egress::{Egress, HttpBudget, TokenUse};
+use crate::endpoints::{self, Plan, Tokens};
 use crate::host::{Active, Host, Resolved, new_run_id, query_control};
 use crate::placeholder::Placeholders;
 use crate::process::Processes;
@@ -142,7 +143,8 @@ impl Host {
             );
         }
         self.granted_all(&profile, &grants)?;
-        let (secrets, redactor) = self.secrets(&profile, &grants).await.map_err(named)?;
+        let tokens = endpoints::tokens(&profile.endpoints, &grants).map_err(named)?;
+        let (secrets, redactor) = self.secrets(&profile, &grants, &tokens).await.map_err(named)?;
         if let Some(error) = profile.required_secrets().iter().find_map(|name| secrets.missing(name)) {
             let mut error = error.clone();
             // What is missing is a right to act at the vendor, so it is answered like a missing grant.
@@ -157,7 +159,8 @@ impl Host {
             permissions: profile.permissions.clone(),
             grants: Arc::new(grants),
         };
-        let admitted = Admitted { run_id, task, agent_task, profile: &profile, rights, secrets, redactor, workspace };
+        let admitted =
+            Admitted { run_id, task, agent_task, profile: &profile, rights, secrets, tokens, redactor, workspace };
         self.start(admitted).await.map_err(named)
     }
 
@@ -188,7 +191,7 @@ impl Host {
         profile.plugin.capabilities(ports, &profile.limits).await.map_err(|fault| unanswered(&fault, "capabilities"))
     }
 
-    async fn validate(&self, profile: &Profile, task: &AgentTask) -> Result<Vec<Issue>> {
+    pub(crate) async fn validate(&self, profile: &Profile, task: &AgentTask) -> Result<Vec<Issue>> {
         let ports = self.pure(profile, "validate");
         profile.plugin.validate(ports, &profile.limits, task).await.map_err(|fault| unanswered(&fault, "validate"))
     }
@@ -209,7 +212,7 @@ impl Host {
         if let Err(refusal) = self.granted_all(profile, &grants) {
             return Ok(not_ready("missing-grant", refusal.error.message));
         }
-        let (secrets, redactor) = self.secrets(profile, &grants).await?;
+        let (secrets, redactor) = self.secrets(profile, &grants, &Tokens::new()).await?;
         if let Some(error) = profile.required_secrets().iter().find_map(|name| secrets.missing(name)) {
             return Ok(not_ready("missing-credentials", error.message.clone()));
         }
@@ -231,7 +234,7 @@ impl Host {
             permissions: profile.permissions.clone(),
             grants: Arc::new(grants),
         };
-        let shared = Shared::new(self, &limits, &redactor)?;
+        let shared = Shared::new(self, &limits, &redactor, &Tokens::new())?;
         let services = Services {
             call,
             rights: Arc::new(rights),
@@ -263,7 +266,7 @@ impl Host {
     }
 
     async fn start(&self, admitted: Admitted<'_>) -> Result<Run> {
-        let Admitted { run_id, task, agent_task, profile, rights, mut secrets, redactor, workspace } = admitted;
+        let Admitted { run_id, task, agent_task, profile, rights, mut secrets, tokens, redactor, workspace } = admitted;
         let created_ms = now_ms();
         let timeout = match task.deadline {
             // An instant becomes a length of time here, once: a clock that is set later changes no deadline.
@@ -300,7 +303,7 @@ impl Host {
         let tools = HostTools::new(call.clone(), rights.clone(), policy, redactor.clone(), place.clone())?;
         let tools = Arc::new(tools);
         let secrets = Arc::new(secrets);
-        let shared = Arc::new(Shared::new(self, &profile.limits, &redactor)?);
+        let shared = Arc::new(Shared::new(self, &profile.limits, &redactor, &tokens)?);
         let folder = workspace.map(|(workspace, _)| workspace);
         let services = Services {
             call,
@@ -310,7 +313,9 @@ impl Host {
             events: sink.clone(),
             tools: Some(tools.clone()),
         };
-        let ports = services.ports(self, profile, &shared, place);
+        let ports = services.ports(self, profile, &shared, place.clone());
+        let (http, blobs) = (ports.http.clone(), shared.blobs.clone());
+        let endpoints = Plan::new(&profile.endpoints, &tokens, http, blobs, control.clone(), &profile.limits)?;
         let task_id = task.task_id.clone().unwrap_or_else(|| format!("task-{run_id}"));
         let slot = self.take_slot(&profile.name, &task_id, &run_id)?;
         let (commands, ordered) = mpsc::channel(COMMANDS_MAX);
@@ -326,6 +331,7 @@ impl Host {
             control,
             deadline,
             budget_usd: task.budget_usd,
+            prices: self.inner.prices.clone(),
             sink: sink.clone(),
             writes: written,
             commands: ordered,
@@ -344,10 +350,14 @@ impl Host {
             attachments: task.attachments.clone(),
             output_schema: task.output_schema.clone(),
             tools,
+            endpoints: Some(endpoints),
+            place,
+            placeholders: shared.placeholders.clone(),
         };
+        let questions = shared.questions.clone();
         let cancel_ports = cancel_ports(self.clone(), profile, &services, shared, network);
         let invocation = Invocation { plugin: profile.plugin.clone(), ports, cancel_ports, task: agent_task };
-        self.register(run_id.clone(), Active { commands, ended: ending.clone(), cancelled: Arc::default() });
+        self.register(run_id.clone(), Active { commands, ended: ending.clone(), cancelled: Arc::default(), questions });
         let span = tracing::info_span!("run", run = %run_id, plugin = %profile.manifest.name, profile = %profile.name);
         let (room, host, id) = (self.inner.room.clone(), self.clone(), run_id.clone());
         if self.inner.owner.is_some() {
@@ -375,6 +385,8 @@ struct Admitted<'a> {
     profile: &'a Profile,
     rights: Rights,
     secrets: Resolved,
+    /// Secrets that the host made for this run.
+    tokens: Tokens,
     redactor: Redactor,
     workspace: Option<(Arc<Workspace>, bool)>,
 }
@@ -384,15 +396,17 @@ struct Shared {
     http: Arc<HttpBudget>,
     blobs: BlobSpace,
     placeholders: Placeholders,
+    questions: Questions,
 }
 
 impl Shared {
-    fn new(host: &Host, limits: &Limits, redactor: &Redactor) -> Result<Self> {
+    fn new(host: &Host, limits: &Limits, redactor: &Redactor, own: &Tokens) -> Result<Self> {
         let budget = Arc::new(BlobBudget::new(limits.blob_bytes_max));
         Ok(Self {
             http: Arc::new(HttpBudget::new(limits)),
             blobs: BlobSpace::new(host.inner.spool.clone(), budget, redactor.clone()),
-            placeholders: Placeholders::new()?,
+            placeholders: Placeholders::new()?.with_own(own.keys().cloned()),
+            questions: Questions::default(),
         })
     }
 }
@@ -423,7 +437,11 @@ impl<E: ports::Events + Sink + 'static> Services<E> {
     fn ports(&self, host: &Host, profile: &Profile, shared: &Shared, place: Arc<Place>) -> Ports {
         let Self { call, rights, secrets, redactor, events, tools } = self;
         let span = tracing::info_span!("call", plugin = %profile.manifest.name, profile = %profile.name);
-        let policy = host.inner.asker.clone().map_or(Policy::Decline, Policy::Ask);
+        let answering = Answering {
+            policy: host.approvals(&profile.name),
+            asker: host.inner.asker.clone(),
+            questions: shared.questions.clone(),
+        };
         Ports {
             control: call.control.clone(),
             config: self.config(profile, shared, &place),
@@ -434,7 +452,7 @@ impl<E: ports::Events + Sink + 'static> Services<E> {
                 permissions: profile.permissions.clone(),
                 grants: rights.grants.clone(),
                 secrets: secrets.clone(),
-                redactor: redactor.clone(),
+                tokens: TokenUse::new(&host.inner.tokens, redactor),
                 placeholders: Arc::new(shared.placeholders.clone()),
                 budget: shared.http.clone(),
                 blobs: shared.blobs.clone(),
@@ -452,7 +470,7 @@ impl<E: ports::Events + Sink + 'static> Services<E> {
                 Some(tools) => tools.clone(),
                 None => Arc::new(Without("a tool")),
             },
-            approval: Arc::new(Approvals::new(call.clone(), policy, redactor.clone())),
+            approval: Arc::new(Approvals::new(call.clone(), answering, redactor.clone())),
             process: Arc::new(Processes::new(
                 call.clone(),
                 rights.clone(),
@@ -517,7 +535,7 @@ fn open_workspace(task: &Task) -> Result<Option<(Arc<Workspace>, bool)>> {
     Ok(Some((Arc::new(workspace), wanted.access == WorkspaceAccess::ReadWrite)))
 }
 
-fn agent_task(run_id: &RunId, task: &Task, workspace: Option<&Workspace>, limits: &Limits) -> AgentTask {
+pub(crate) fn agent_task(run_id: &RunId, task: &Task, workspace: Option<&Workspace>, limits: &Limits) -> AgentTask {
     let attachments = task.attachments.iter().map(|attachment| {
         let name = attachment
             .name

@@ -26,9 +26,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use midplane_core::approval::Policy;
 use midplane_core::layers::{Layer, Node, Origin, Refused, Source, Variables, merge};
 use midplane_core::limits::Limits;
 use midplane_core::permission::Grant;
+use midplane_core::price::Price;
 use midplane_core::problem::Problem;
 use midplane_core::sandbox::SandboxSettings;
 use midplane_core::{PluginName, ProfileName, Result};
@@ -43,6 +45,8 @@ pub struct Config {
     pub secrets: BTreeMap<String, String>,
     /// Bounds that differ from their defaults.
     pub limits: BTreeMap<String, u64>,
+    /// What models cost, by name or by how a name begins (`llama*`), over the table that comes with the program.
+    pub prices: BTreeMap<String, Price>,
     /// Files of certificate authorities to trust beside the public ones, for servers inside an organisation.
     pub certificate_authorities: Vec<String>,
     tree: Option<Arc<Node>>,
@@ -61,6 +65,8 @@ pub struct ProfileConfig {
     pub grants: Vec<Grant>,
     /// What its local programs are kept from.
     pub sandbox: SandboxSettings,
+    /// What it answers to the questions of a vendor's program.
+    pub approvals: Policy,
 }
 
 /// For whom a configuration is: the names of the blocks that count. An empty name has only the block `_`.

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use midplane_core::event::{Event, EventKind, Record};
 use midplane_core::limits::Limits;
 use midplane_core::outcome::{Claim, Outcome};
+use midplane_core::price::Prices;
 use midplane_core::run::{self, Effect, End, Fault, Input, State, StopCause};
 use midplane_core::{Error, ProfileName, Result, RunId};
 use midplane_engine::{AgentTask, Control, Plugin, Ports, Signal};
@@ -57,6 +58,7 @@ pub(crate) struct Driver {
     /// Counted from admission: waiting for a place is part of the time that a caller gives.
     pub(crate) deadline: Instant,
     pub(crate) budget_usd: Option<f64>,
+    pub(crate) prices: Arc<Prices>,
     pub(crate) sink: Arc<RunSink>,
     pub(crate) writes: mpsc::Receiver<Write>,
     pub(crate) commands: mpsc::Receiver<Command>,
@@ -128,7 +130,8 @@ impl Driver {
             None => return self.end(End::Fault(Fault::Dropped)).await,
         };
         self.feed(Input::Running).await?;
-        let Invocation { plugin, ports, cancel_ports, mut task } = invocation;
+        let Invocation { plugin, mut ports, cancel_ports, mut task } = invocation;
+        ports.config = provisioned.config(&ports.config);
         task.attachments = provisioned.attachments.clone();
         task.working_directory = provisioned.working_directory.clone();
         let limits = self.limits.clone();
@@ -138,11 +141,13 @@ impl Driver {
         let deadline = tokio::time::sleep_until(self.deadline.into());
         tokio::pin!(deadline);
         let mut telling = None;
+        let mut quiet = Quiet::new(&limits);
         let returned = loop {
             let stop = tokio::select! {
                 // What the plugin wrote before it returned is in the queue when it returns, so writes come first.
                 biased;
                 Some(write) = self.writes.recv() => {
+                    quiet.broken(&limits);
                     self.write(write).await?
                 }
                 Some(command) = self.commands.recv() => match command {
@@ -154,6 +159,7 @@ impl Driver {
                 },
                 returned = &mut call => break returned,
                 () = &mut deadline, if self.state.stop.is_none() => Some(StopCause::Deadline),
+                () = tokio::time::sleep_until(quiet.until.into()), if self.state.stop.is_none() => Some(quiet.cause),
             };
             if let Some(cause) = stop {
                 let effects = self.feed(Input::Stop(cause)).await?;
@@ -219,8 +225,31 @@ impl Driver {
         // A writer that is gone was dropped with its call; what it wrote is written.
         let _ = write.done.send(told);
         result?;
-        let spent = self.state.usage.cost_usd.zip(self.budget_usd).is_some_and(|(cost, budget)| cost > budget);
-        Ok((spent && self.state.stop.is_none()).then_some(StopCause::Budget))
+        self.reckon().await
+    }
+
+    /// Notes what the run has cost so far, and says whether it may go on.
+    async fn reckon(&mut self) -> Result<Option<StopCause>> {
+        let State { usage, model, cost_estimate_usd, stop, .. } = &self.state;
+        let cost = self.prices.cost(model.as_deref(), usage);
+        if usage.cost_usd.is_none() && cost.is_some() && cost != *cost_estimate_usd {
+            let data = json!({ "estimate_usd": cost, "model": model, "as_of": self.prices.as_of() });
+            let stopped = stop.is_some();
+            self.feed(Input::Events(vec![Event::notification("cost", data)])).await?;
+            return Ok(if stopped { None } else { self.over_budget(cost) });
+        }
+        // Tokens without a price: a budget that nobody could keep is not quietly dropped.
+        let counted =
+            usage.input_tokens.or(usage.output_tokens).or(usage.total_tokens).is_some_and(|tokens| tokens > 0);
+        let cause = match (self.budget_usd, cost) {
+            (Some(_), None) if counted => Some(StopCause::Unpriced),
+            _ => self.over_budget(cost),
+        };
+        Ok(cause.filter(|_| self.state.stop.is_none()))
+    }
+
+    fn over_budget(&self, cost: Option<f64>) -> Option<StopCause> {
+        cost.zip(self.budget_usd).is_some_and(|(cost, budget)| cost > budget).then_some(StopCause::Budget)
     }
 
     async fn steer(&mut self, text: String) -> Result<()> {
@@ -300,7 +329,33 @@ impl Driver {
                 data: event.data.clone(),
             });
         }
-        index_of(&state, &self.profile, &self.task_id, self.created_ms, Some(self.owner.clone()), self.summary.clone())
+        let mut summary = self.summary.clone();
+        if let (Some(id), Some(fields)) = (&state.session_id, summary.as_object_mut()) {
+            fields.insert("session_id".to_owned(), json!(id));
+        }
+        index_of(&state, &self.profile, &self.task_id, self.created_ms, Some(self.owner.clone()), summary)
+    }
+}
+
+/// How long an agent may say nothing. Its own events count, and those of its tools and questions.
+struct Quiet {
+    until: Instant,
+    cause: StopCause,
+}
+
+impl Quiet {
+    fn new(limits: &Limits) -> Self {
+        Self { until: Self::from_now(limits.first_event_ms_max), cause: StopCause::FirstEvent }
+    }
+
+    fn broken(&mut self, limits: &Limits) {
+        *self = Self { until: Self::from_now(limits.idle_ms_max), cause: StopCause::Idle };
+    }
+
+    fn from_now(ms: u64) -> Instant {
+        let now = Instant::now();
+        // What no clock can show is a year away: never, for a run.
+        now.checked_add(Duration::from_millis(ms)).unwrap_or(now + Duration::from_secs(365 * 24 * 3600))
     }
 }
 

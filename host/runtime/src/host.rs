@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use midplane_core::approval::Policy;
 use midplane_core::limits::Limits;
 use midplane_core::manifest::PluginKind;
 use midplane_core::permission::{Grant, Grants, Origin};
+use midplane_core::price::Prices;
 use midplane_core::redact::{Redactor, SecretValue, Secrets};
 use midplane_core::run::{self, End, Input, State, StopCause};
 use midplane_core::stream::OUTSIDE;
@@ -24,17 +26,19 @@ use midplane_store::{Append, Leases, Machines, RunQuery, RunRow, Store};
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use crate::approval::Asker;
+use crate::approval::{Asker, Questions};
 use crate::call::Audit;
 use crate::config::Config;
 use crate::context::RuntimeContext;
 use crate::driver::{Command, Ended, index_of, now_ms};
-use crate::egress::{Resolve, SystemResolver, Tls};
+use crate::egress::{AccessTokens, Resolve, SystemResolver, Tls};
+use crate::endpoints::Tokens;
 use crate::ingest::Feeds;
 use crate::owner::Owner;
 use crate::paths::Paths;
 use crate::process::place::Ground;
 use crate::profile::{self, Profile};
+use crate::questions::answer_of;
 use crate::registry::{Embedded, Entry, Registry, unknown};
 use crate::secret::keeper::{Keeper, Resolution};
 use crate::secret::{Environment, References, SecretSource};
@@ -72,7 +76,10 @@ pub(crate) struct Inner {
     pub(crate) owner: Option<Owner>,
     pub(crate) owner_id: String,
     pub(crate) asker: Option<Arc<dyn Asker>>,
+    pub(crate) prices: Arc<Prices>,
     pub(crate) tls: Tls,
+    /// Access tokens, shared by all runs.
+    pub(crate) tokens: Arc<AccessTokens>,
     pub(crate) resolver: Arc<dyn Resolve>,
     /// Where blobs that are too large for memory are spooled, in files without a name.
     pub(crate) spool: PathBuf,
@@ -104,6 +111,8 @@ pub(crate) struct Active {
     pub(crate) ended: watch::Receiver<Ended>,
     /// Whether someone asked for its end.
     pub(crate) cancelled: Arc<AtomicBool>,
+    /// What it waits to be answered.
+    pub(crate) questions: Questions,
 }
 
 /// What a cancel found.
@@ -206,6 +215,7 @@ impl Builder {
     /// Opens it: the store, the engine, and what other processes left unfinished.
     pub async fn open(self) -> Result<Host> {
         let limits = self.config.limits()?;
+        let prices = Arc::new(Prices::with(self.config.prices.clone())?);
         let tls = trust(&self.config.certificate_authorities)?;
         let mut temporary = None;
         let (store, owner, cache, homes) = match &self.paths {
@@ -253,7 +263,9 @@ impl Builder {
                 owner,
                 owner_id,
                 asker: self.asker,
+                prices,
                 tls,
+                tokens: Arc::default(),
                 resolver: Arc::new(SystemResolver),
                 spool,
                 ground,
@@ -359,6 +371,11 @@ impl Host {
             return Err(Error::unsupported("run-outside", format!("run `{run_id}` is fed from outside")));
         }
         self.inner.store.signals.push(run_id, "steer", text).await.map(|_| ())
+    }
+
+    /// What the operator answers in advance to the programs of a profile.
+    pub(crate) fn approvals(&self, name: &ProfileName) -> Policy {
+        self.inner.config.profiles.get(name).map(|profile| profile.approvals.clone()).unwrap_or_default()
     }
 
     /// A run as its log tells it.
@@ -615,7 +632,7 @@ impl Host {
         }
     }
 
-    fn active(&self, run_id: &RunId) -> Option<Active> {
+    pub(crate) fn active(&self, run_id: &RunId) -> Option<Active> {
         self.runs_here().get(run_id).cloned()
     }
 
@@ -692,6 +709,7 @@ impl Host {
             config: Arc::new(settled.config),
             secret_settings: settled.secret_settings,
             permissions: Arc::new(settled.permissions),
+            endpoints: settled.endpoints.into(),
             limits: settled.limits,
         })
     }
@@ -726,9 +744,14 @@ impl Host {
         Ok(grants)
     }
 
-    /// The values of secrets that a profile may have applied, and a redactor that hides them. A secret that cannot be had
-    /// is left out; where it is needed, that is said then.
-    pub(crate) async fn secrets(&self, profile: &Profile, grants: &Grants) -> Result<(Resolved, Redactor)> {
+    /// The values of secrets that a profile may have applied, those that the host made for the call (`own`), and a redactor
+    /// that hides them. A secret that cannot be had is left out; where it is needed, that is said then.
+    pub(crate) async fn secrets(
+        &self,
+        profile: &Profile,
+        grants: &Grants,
+        own: &Tokens,
+    ) -> Result<(Resolved, Redactor)> {
         let source = self.references(&profile.name);
         let mut audits = Vec::new();
         let mut values = BTreeMap::new();
@@ -745,7 +768,9 @@ impl Host {
                 }
             }
         }
-        let redactor = self.redactor(&values)?;
+        values.extend(own.iter().map(|(name, value)| (name.clone(), value.clone())));
+        // Values of one run are in no other: their redactor is not kept.
+        let redactor = if own.is_empty() { self.redactor(&values)? } else { new_redactor(&values)? };
         Ok((Resolved { values, missing, audits }, redactor))
     }
 
@@ -794,11 +819,7 @@ impl Host {
         if let Some(redactor) = cached.get(&key) {
             return Ok(redactor.clone());
         }
-        let secrets = Secrets::new(values.iter().map(|(name, value)| (name.as_str(), value.expose())))?;
-        for weak in secrets.weak() {
-            tracing::warn!(secret = %weak, "the secret is so short that it cannot be found safely in what comes back");
-        }
-        let redactor = Redactor::new(secrets);
+        let redactor = new_redactor(values)?;
         // A value that changes leaves its redactor behind; a handful is kept at most.
         if cached.len() >= REDACTORS_MAX {
             cached.clear();
@@ -902,6 +923,13 @@ impl Host {
         }
         for signal in self.inner.store.signals.take(runs).await? {
             let Some(active) = self.active(&signal.run_id) else { continue };
+            if signal.kind == "answer" {
+                // Too late, or not ours: whoever sent it finds the answer that counted in the log.
+                if let Some((question, reply)) = answer_of(&signal.text) {
+                    active.questions.answer(&question, reply);
+                }
+                continue;
+            }
             let command = match signal.kind.as_str() {
                 "cancel" => Command::Stop(StopCause::User),
                 "steer" => Command::Steer(signal.text),
@@ -948,6 +976,14 @@ impl Host {
 /// Whether a run is fed from outside, so that no process drives it.
 fn is_outside(row: &RunRow) -> bool {
     row.index.summary.get(OUTSIDE).is_some()
+}
+
+fn new_redactor(values: &BTreeMap<String, SecretValue>) -> Result<Redactor> {
+    let secrets = Secrets::new(values.iter().map(|(name, value)| (name.as_str(), value.expose())))?;
+    for weak in secrets.weak() {
+        tracing::warn!(secret = %weak, "the secret is so short that it cannot be found safely in what comes back");
+    }
+    Ok(Redactor::new(secrets))
 }
 
 /// Redactors that are kept.

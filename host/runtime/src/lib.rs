@@ -8,13 +8,15 @@
 //! - `ingest`: runs that are fed from outside, by batches of JSON
 //! - `sink`, `reach`, `call`: where events go, what a call can reach, what every service knows of its call
 //! - `egress`: the one way out to the network; `blob`: bytes that the host holds; `placeholder`: stand-ins for secrets
-//! - `tools`, `process`, `approval`: what the host runs for an agent, granted programs, and their questions
+//! - `tools`, `process`: what the host runs for an agent, granted programs
+//! - `approval`, `questions`: what a vendor's program asks, and answers from any process
 //! - [`agents`]: agents under an embedder's names, their events as `agent.*`; `slots`: task ids that are in use
 //! - `workspace`, `rights`: the folder of a run, what its plugin may do
 //! - `owner`: which process drives a run; `paths`, `config`: where state is, what the operator wrote
 //! - [`identity`], [`context`]: who runs where, and all that follows from it; [`secret`]: where secrets come from
 //! - [`check`]: the files of a project, read and checked
 //! - `telemetry`: ended runs as traces to an OTLP collector, if one is named
+//! - `matrix`, `conversations`: what agents can do and refuse; vendors' threads, as their runs tell
 //! - `view`: what is shown of runs, plugins, profiles and grants
 //!
 //! # What it never does
@@ -31,8 +33,10 @@ mod call;
 pub mod check;
 pub mod config;
 pub mod context;
+mod conversations;
 mod driver;
 mod egress;
+mod endpoints;
 #[cfg(test)]
 mod fakes;
 mod first_party;
@@ -40,12 +44,14 @@ mod helper;
 mod host;
 pub mod identity;
 mod ingest;
+mod matrix;
 mod owner;
 pub mod paths;
 mod placeholder;
 mod process;
 mod profile;
 mod provision;
+mod questions;
 mod reach;
 mod registry;
 mod rights;
@@ -61,14 +67,17 @@ pub use admit::{Refusal, Run, RunRequest};
 pub use approval::{Asked, Asker, Reply};
 pub use config::{Config, Selection, Sources};
 pub use context::RuntimeContext;
+pub use conversations::Conversation;
 pub use first_party::FIRST_PARTY;
 pub use helper::main as helper_main;
 pub use host::{Builder, CancelReceipt, Host};
 pub use ingest::{Ingested, OutsideRun};
+pub use matrix::{AgentView, Rejection};
 pub use midplane_core as core;
 pub use midplane_engine::plugin::Availability;
 pub use midplane_store::{Leases, Machines, RunQuery, RunRow};
 pub use paths::Paths;
+pub use questions::OpenQuestion;
 pub use registry::Embedded;
 pub use secret::keeper::Keeper;
 

@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use memchr::memmem;
 use midplane_core::{Error, Result};
@@ -27,6 +28,8 @@ const NAME_BYTES_MAX: usize = 128;
 pub(crate) struct Placeholders {
     /// `.` and the nonce in hex: what follows a name.
     ending: String,
+    /// Names of secrets that are the run's own.
+    own: Arc<BTreeSet<String>>,
 }
 
 impl Placeholders {
@@ -35,7 +38,17 @@ impl Placeholders {
         let mut nonce = [0; NONCE_BYTES];
         getrandom::fill(&mut nonce)
             .map_err(|error| Error::internal("random", format!("the system gives no random bytes: {error}")))?;
-        Ok(Self { ending: format!(".{:032x}", u128::from_be_bytes(nonce)) })
+        Ok(Self { ending: format!(".{:032x}", u128::from_be_bytes(nonce)), own: Arc::default() })
+    }
+
+    /// The same, with secrets that the host made for this run: a child of the run may read them without a grant.
+    pub(crate) fn with_own(self, names: impl IntoIterator<Item = String>) -> Self {
+        Self { own: Arc::new(names.into_iter().collect()), ..self }
+    }
+
+    /// Whether the host made this secret for this run.
+    pub(crate) fn is_own(&self, name: &str) -> bool {
+        self.own.contains(name)
     }
 
     /// What the plugin sees instead of the secret's value.

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use midplane_core::endpoint::Prefix;
 use midplane_core::gate;
 use midplane_core::limits::Limits;
 use midplane_core::manifest::{Manifest, SettingType};
 use midplane_core::permission::{Grant, Grants, Permission, Permissions};
-use midplane_core::{Digest, ProfileName, Result};
+use midplane_core::{Digest, Error, ProfileName, Result};
 use midplane_engine::Plugin;
 use serde_json::Value;
 
@@ -23,8 +24,19 @@ pub(crate) struct Profile {
     /// Settings that name a secret: setting to secret. The plugin reads a placeholder.
     pub(crate) secret_settings: BTreeMap<String, String>,
     pub(crate) permissions: Arc<Permissions>,
+    /// Endpoints of its runs.
+    pub(crate) endpoints: Arc<[Endpoint]>,
     /// The operator's bounds, lowered by what the plugin asks for.
     pub(crate) limits: Limits,
+}
+
+/// An endpoint of a manifest with the settings of a profile filled in.
+pub(crate) struct Endpoint {
+    pub(crate) name: String,
+    /// What it stands for.
+    pub(crate) url: Prefix,
+    /// The credential rule that the egress gate applies.
+    pub(crate) credential: String,
 }
 
 /// What a manifest and an operator's settings make of a profile, before anything is loaded.
@@ -32,6 +44,7 @@ pub(crate) struct Settled {
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) secret_settings: BTreeMap<String, String>,
     pub(crate) permissions: Permissions,
+    pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) limits: Limits,
 }
 
@@ -51,6 +64,20 @@ pub(crate) fn settle(manifest: &Manifest, settings: &BTreeMap<String, Value>, li
     let plain: BTreeMap<String, Value> = plain.map(|(name, value)| (name.clone(), value.clone())).collect();
     let settings = manifest.settings_with(&plain)?;
     let permissions = Permissions::resolve(manifest, &settings)?;
+    let mut endpoints = Vec::new();
+    for endpoint in &manifest.endpoints {
+        // One whose setting is unset does not exist, as its permission does not.
+        if endpoint.url.settings().all(|name| settings.contains_key(name)) {
+            let url = Prefix::parse(&endpoint.url.fill(&settings)).map_err(|why| {
+                Error::invalid("setting", format!("the URL of the endpoint `{}` cannot be used: {why}", endpoint.name))
+            })?;
+            endpoints.push(Endpoint {
+                name: endpoint.name.clone(),
+                url,
+                credential: endpoint.credential.fill(&settings),
+            });
+        }
+    }
     let text = |value: Value| match value {
         Value::String(text) => text,
         other => other.to_string(),
@@ -59,6 +86,7 @@ pub(crate) fn settle(manifest: &Manifest, settings: &BTreeMap<String, Value>, li
         config: settings.into_iter().map(|(name, value)| (name, text(value))).collect(),
         secret_settings,
         permissions,
+        endpoints,
         limits: limits.clone().lowered(&manifest.limits)?,
     })
 }

@@ -3,6 +3,7 @@
 //! Attachments are staged into the workspace, in a folder of the run's own that is removed at its end; files that the run
 //! made or changed are kept among the artifacts, by digest, whatever happens to the workspace later.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +18,9 @@ use midplane_store::{ArtifactRef, Store};
 use serde_json::{Value, json};
 
 use crate::driver::Work;
+use crate::endpoints::{Endpoints, Plan};
+use crate::placeholder::Placeholders;
+use crate::process::place::Place;
 use crate::tools::{Change, HostTools};
 use crate::workspace::Workspace;
 
@@ -29,6 +33,11 @@ pub(crate) struct Provision {
     pub(crate) attachments: Vec<Attachment>,
     pub(crate) output_schema: Option<Value>,
     pub(crate) tools: Arc<HostTools>,
+    /// Taken when they are started.
+    pub(crate) endpoints: Option<Plan>,
+    /// Where the run's programs run.
+    pub(crate) place: Arc<Place>,
+    pub(crate) placeholders: Placeholders,
 }
 
 /// What was prepared.
@@ -37,6 +46,8 @@ pub(crate) struct Provisioned {
     pub(crate) attachments: Vec<Attached>,
     /// The workspace as a child sees it.
     pub(crate) working_directory: Option<String>,
+    /// Open until the run has ended.
+    endpoints: Option<Endpoints>,
     of: Provision,
 }
 
@@ -58,7 +69,7 @@ const DEPTH_MAX: usize = 16;
 
 impl Provision {
     /// Prepares it.
-    pub(crate) async fn prepare(self) -> Result<Provisioned> {
+    pub(crate) async fn prepare(mut self) -> Result<Provisioned> {
         let working_directory = self.workspace.as_ref().map(|workspace| workspace.path().display().to_string());
         let mut attachments = Vec::new();
         if !self.attachments.is_empty() {
@@ -76,7 +87,13 @@ impl Provision {
                 .await
                 .map_err(|error| Error::internal("attachments", format!("staging was lost: {error}")))??;
         }
-        Ok(Provisioned { attachments, working_directory, of: self })
+        let endpoints = match self.endpoints.take() {
+            Some(plan) => Some(plan.start(&self.placeholders).await?),
+            None => None,
+        };
+        // Where programs have no network, they still have what the host serves them.
+        self.place.serve(endpoints.as_ref().and_then(|endpoints| endpoints.port));
+        Ok(Provisioned { attachments, working_directory, endpoints, of: self })
     }
 }
 
@@ -86,13 +103,26 @@ impl Provisioned {
         self.of.output_schema.clone()
     }
 
-    /// Keeps what the run made and removes what was staged for it. What cannot be kept is said in the trace and skipped:
+    /// The plugin's settings with what it reads of its endpoints.
+    pub(crate) fn config(&self, settings: &Arc<BTreeMap<String, String>>) -> Arc<BTreeMap<String, String>> {
+        match &self.endpoints {
+            Some(endpoints) if !endpoints.config.is_empty() => {
+                let mut config = (**settings).clone();
+                config.extend(endpoints.config.clone());
+                Arc::new(config)
+            }
+            _ => settings.clone(),
+        }
+    }
+
+    /// Closes the endpoints, keeps what the run made and removes what was staged for it. What cannot be kept is said in the trace and skipped:
     /// the run has ended as it has.
     pub(crate) fn finish(self) -> Work<Kept> {
         Box::pin(self.keep_all())
     }
 
-    async fn keep_all(self) -> Kept {
+    async fn keep_all(mut self) -> Kept {
+        self.endpoints.take();
         let mut kept = Kept { artifacts: Vec::new(), parsed_output: self.of.tools.parsed_output() };
         let Some(workspace) = self.of.workspace.clone() else { return kept };
         for change in self.of.tools.changes() {

@@ -105,6 +105,9 @@ pub struct PluginView {
     pub features: Vec<String>,
     /// What it asks for.
     pub permissions: Value,
+    /// Places on loopback that the host serves for its programs during a run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<midplane_core::manifest::Endpoint>,
     /// What the profile of its own name was granted.
     pub granted: Vec<String>,
     /// What can be set.
@@ -139,6 +142,7 @@ impl PluginView {
             // A manifest is made of texts, numbers and tables: it always serialises.
             features,
             permissions: serde_json::to_value(&manifest.permissions).unwrap_or_default(),
+            endpoints: manifest.endpoints.clone(),
             granted,
             settings: serde_json::to_value(&manifest.settings).unwrap_or_default(),
             loads,

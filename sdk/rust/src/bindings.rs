@@ -2,7 +2,7 @@
 //!
 //! Generated once, here, and re-exported: a plugin that generated its own would hold types that the SDK's helpers do
 //! not take, and would have to be rebuilt in step. Only `export_agent!` and [`crate::host`] should need this module;
-//! `process`, `ws`, `approval` and `blob` are used from here directly until they have helpers.
+//! `blob` is used from here directly until it has helpers.
 #![expect(missing_docs, reason = "generated; the documentation is in `wit/v0`")]
 
 wit_bindgen::generate!({

@@ -6,12 +6,16 @@
 use crate::bindings::midplane::plugin as wit;
 use crate::error::Result;
 
+pub use wit::approval::{Decision, Question};
 pub use wit::control::Signal;
 pub use wit::events::Event;
 pub use wit::http::Request;
 pub use wit::kv::Entry;
 pub use wit::log::Level;
+pub use wit::process::Output;
 pub use wit::tools::{Answer, Call, Tool};
+pub use wit::types::{Command, Exit, StopMode};
+pub use wit::ws::{Frame, Received};
 
 /// What a plugin may ask of the host.
 pub trait Host {
@@ -60,6 +64,42 @@ pub trait Host {
 
     /// `tools.call-all`: runs 1 to 64 calls, an answer for each, in order.
     fn call_all(&self, calls: &[Call]) -> Result<Vec<Answer>>;
+
+    /// `process.spawn`: starts a granted program. Use [`crate::child::Child`] to talk to it in lines.
+    fn spawn(&self, command: &Command) -> Result<Box<dyn Process<'_> + '_>>;
+
+    /// `approval.ask`: the host's policy, or a person, answers a vendor program's question. To be passed on as it is.
+    fn ask(&self, question: &Question) -> Result<Decision>;
+}
+
+/// A program that was started with a host of the lifetime `'h`. Dropping it kills its process group.
+pub trait Process<'h> {
+    /// `child.write`: queues bytes for stdin, all or none; `limit` code `stdin-full`, `conflict` code `stdin-closed`.
+    fn write(&self, data: &[u8]) -> Result<()>;
+
+    /// `child.close-stdin`: ends stdin after what is queued.
+    fn close_stdin(&self);
+
+    /// `child.next`: the one place to wait; `cancelled` once, then works on until the grace period ends.
+    fn next(&self, bytes_max: u32, timeout_ms: u32) -> Result<Output>;
+
+    /// `child.stop`: asks the whole process group to end, and does not wait.
+    fn stop(&self, how: StopMode) -> Result<()>;
+
+    /// `ws.connect`: a websocket to a port that the program itself opened on the loopback address. Use
+    /// [`crate::ws::Connection`] to wait for both.
+    fn connect(&self, port: u16, path: &str, headers: &[(String, String)]) -> Result<Box<dyn Socket + 'h>>;
+}
+
+/// A websocket to a program that was started. Dropping it closes the connection.
+pub trait Socket {
+    /// `socket.send`: queues one message of at most 4 MiB, whole or not at all; `unavailable` code `closed`, `limit` code
+    /// `frame-size` or `queue-full`.
+    fn send(&self, frame: &Frame) -> Result<()>;
+
+    /// `socket.receive`: the next message; `limit` code `frame-size`; `cancelled` once, then works on until the grace
+    /// period ends. The program's pipes are not read meanwhile.
+    fn receive(&self, timeout_ms: u32) -> Result<Received>;
 }
 
 /// A response whose body is still arriving. Dropping it closes the connection.
@@ -148,6 +188,46 @@ impl Host for Imports {
 
     fn call_all(&self, calls: &[Call]) -> Result<Vec<Answer>> {
         wit::tools::call_all(calls)
+    }
+
+    fn spawn(&self, command: &Command) -> Result<Box<dyn Process<'_> + '_>> {
+        Ok(Box::new(wit::process::spawn(command)?))
+    }
+
+    fn ask(&self, question: &Question) -> Result<Decision> {
+        wit::approval::ask(question)
+    }
+}
+
+impl<'h> Process<'h> for wit::process::Child {
+    fn write(&self, data: &[u8]) -> Result<()> {
+        wit::process::Child::write(self, data)
+    }
+
+    fn close_stdin(&self) {
+        wit::process::Child::close_stdin(self);
+    }
+
+    fn next(&self, bytes_max: u32, timeout_ms: u32) -> Result<Output> {
+        wit::process::Child::next(self, bytes_max, timeout_ms)
+    }
+
+    fn stop(&self, how: StopMode) -> Result<()> {
+        wit::process::Child::stop(self, how)
+    }
+
+    fn connect(&self, port: u16, path: &str, headers: &[(String, String)]) -> Result<Box<dyn Socket + 'h>> {
+        Ok(Box::new(wit::ws::connect(self, port, path, headers)?))
+    }
+}
+
+impl Socket for wit::ws::Socket {
+    fn send(&self, frame: &Frame) -> Result<()> {
+        wit::ws::Socket::send(self, frame)
+    }
+
+    fn receive(&self, timeout_ms: u32) -> Result<Received> {
+        wit::ws::Socket::receive(self, timeout_ms)
     }
 }
 

@@ -156,13 +156,53 @@ pub fn retry_after_ms(headers: &[(String, String)]) -> Option<u64> {
     Some((seconds.min(86_400.0) * 1000.0).ceil() as u64)
 }
 
+/// Adds `retry-after` to an error, where repeating can help at all: to a spent budget a time changes nothing.
+#[must_use]
+pub fn with_retry_after(error: Error, headers: &[(String, String)]) -> Error {
+    match retry_after_ms(headers) {
+        Some(ms) if error.is_retryable() => error.retry_after_ms(ms),
+        _ => error,
+    }
+}
+
+/// A duration in words such as `6m0s`, `17s`, `1.5s` or `120ms`, in milliseconds and at most a day: how vendors write
+/// when a limit is reset.
+#[must_use]
+pub fn duration_ms(text: &str) -> Option<u64> {
+    const DAY_MS: f64 = 86_400_000.0;
+    let mut rest = text.trim();
+    if rest.is_empty() {
+        return None;
+    }
+    let mut total_ms = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, after) = rest.split_at(digits);
+        let number: f64 = number.parse().ok()?;
+        let letters = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
+        let (unit, after) = after.split_at(letters);
+        total_ms += number
+            * match unit {
+                "ms" => 1.0,
+                "s" => 1000.0,
+                "m" => 60_000.0,
+                "h" => 3_600_000.0,
+                "d" => DAY_MS,
+                _ => return None,
+            };
+        rest = after;
+    }
+    Some(total_ms.min(DAY_MS).ceil() as u64)
+}
+
 /// The error of an answer that is not a success, by its status alone. An adapter adds what the vendor's body says.
 #[must_use]
 pub fn status_error(status: u16, headers: &[(String, String)], message: &str) -> Error {
     let message = format!("the vendor answered {status}: {message}");
     let error = match status {
         400 | 405 | 409 | 415 | 422 => Error::invalid("request", message),
-        401 | 403 => Error::denied("credential", message),
+        401 => Error::denied("credential", message),
+        403 => Error::denied("vendor-permission", message),
         402 => Error::limit("billing", message),
         404 => Error::not_found("vendor-not-found", message),
         413 => Error::limit("request-size", message),
@@ -172,10 +212,7 @@ pub fn status_error(status: u16, headers: &[(String, String)], message: &str) ->
         500..=599 => Error::unavailable("vendor-error", message),
         _ => Error::internal("status", message),
     };
-    match retry_after_ms(headers) {
-        Some(ms) if error.is_retryable() => error.retry_after_ms(ms),
-        _ => error,
-    }
+    with_retry_after(error, headers)
 }
 
 /// What a person can read of an error body: a JSON message where there is one, else the first line of the text, but
@@ -183,8 +220,12 @@ pub fn status_error(status: u16, headers: &[(String, String)], message: &str) ->
 #[must_use]
 pub fn body_message(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
-    if let Ok(value) = serde_json::from_str::<Value>(&text) {
-        let message = [&value["error"]["message"], &value["message"], &value["error"]];
+    if let Ok(mut value) = serde_json::from_str::<Value>(&text) {
+        // A vendor that streams a JSON array answers with an array also when it fails.
+        if value[0].is_object() {
+            value = value[0].take();
+        }
+        let message = [&value["error"]["message"], &value["message"], &value["error"], &value["detail"]];
         if let Some(message) = message.into_iter().find_map(Value::as_str) {
             return cut(message.to_owned(), 1000);
         }
@@ -224,6 +265,28 @@ mod tests {
     }
 
     #[test]
+    fn a_duration_is_read_in_the_words_of_vendors() {
+        let cases = [
+            ("6m0s", Some(360_000)),
+            ("17s", Some(17_000)),
+            ("1.5s", Some(1_500)),
+            ("120ms", Some(120)),
+            ("1h2m", Some(3_720_000)),
+            ("0s", Some(0)),
+            ("900d", Some(86_400_000)),
+            ("", None),
+            ("7", None),
+            ("s", None),
+            ("1.2.3s", None),
+            ("-5s", None),
+            ("5 s", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(duration_ms(text), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn a_status_says_what_can_be_done_about_it() {
         let table: Vec<String> = [400, 401, 402, 403, 404, 413, 429, 500, 503, 529, 302]
             .into_iter()
@@ -237,9 +300,11 @@ mod tests {
 
     #[test]
     fn an_error_body_becomes_one_readable_line() {
-        let cases: [(&[u8], &str); 5] = [
+        let cases: [(&[u8], &str); 7] = [
             (br#"{"error":{"message":"bad model"}}"#, "bad model"),
             (br#"{"error":"bad"}"#, "bad"),
+            (br#"[{"error":{"code":400,"message":"bad key"}}]"#, "bad key"),
+            (br#"{"detail":"Not Found"}"#, "Not Found"),
             (b"<!doctype html><html>", "a page of HTML instead of JSON"),
             (b"\n  upstream gone\nmore", "upstream gone"),
             (b"", "no explanation"),

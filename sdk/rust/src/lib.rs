@@ -10,9 +10,12 @@
 //! - [`error`]: the one error, with a constructor for each kind
 //! - [`events`]: a buffer that batches events
 //! - [`http`], [`sse`]: requests, responses, and a decoder of server-sent events
-//! - [`settings`], [`kv`]: typed settings, typed notes
+//! - [`child`], [`jsonrpc`]: a vendor's program that speaks in lines, and JSON-RPC with it
+//! - [`program`]: what every adapter of a program needs beside its protocol: audits, patience, errors
+//! - [`settings`], [`kv`]: typed settings, typed notes, endpoints
 //! - [`agent_loop`]: the tool loop that all adapters of a model's HTTP API share
 //! - [`bindings`]: what is generated from `wit/v0`
+//! - [`ws`]: a websocket to a port that a vendor's program opened
 //! - `testing`: a scripted host for unit tests (feature `testing`)
 //!
 //! # What it never does
@@ -24,15 +27,19 @@
 pub mod agent;
 pub mod agent_loop;
 pub mod bindings;
+pub mod child;
 pub mod error;
 pub mod events;
 pub mod host;
 pub mod http;
+pub mod jsonrpc;
 pub mod kv;
+pub mod program;
 pub mod settings;
 pub mod sse;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod ws;
 
 pub use agent::Agent;
 pub use error::{Error, ErrorKind, Result};

@@ -32,6 +32,26 @@ pub fn parsed_or<T: DeserializeOwned>(host: &dyn Host, name: &str, default: T) -
     Ok(parsed(host, name)?.unwrap_or(default))
 }
 
+/// A loopback address that the host serves for the time of a run: what a vendor's program sends there passes the egress
+/// gate, which adds the credential that the program never sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Stands for the `url` of the manifest's `[[endpoints]]`; no slash at its end. May stand on an argument vector.
+    pub url: String,
+    /// A placeholder that the host replaces by the run's own token in a child's environment, in what is written to it
+    /// and in what is sent over its socket. Never for an argument vector, which other users of the machine can read.
+    pub token: String,
+}
+
+/// The endpoint of a name of the manifest; unset where the host gives none, as outside of `run`.
+pub fn endpoint(host: &dyn Host, name: &str) -> Result<Option<Endpoint>> {
+    let Some(url) = host.setting(&format!("endpoint.{name}.url")) else { return Ok(None) };
+    let Some(token) = host.setting(&format!("endpoint.{name}.token")) else {
+        return Err(Error::internal("endpoint", format!("the host gave endpoint `{name}` a URL and no token")));
+    };
+    Ok(Some(Endpoint { url: url.trim_end_matches('/').to_owned(), token }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,5 +67,17 @@ mod tests {
         assert!(error.message.starts_with("setting `bad` has the value `seven`"), "{}", error.message);
         let error = text_required(&host, "none").expect_err("unset");
         assert_eq!(error.message, "setting `none` has no value");
+    }
+
+    #[test]
+    fn an_endpoint_has_a_url_and_a_token_or_is_unset() {
+        let host = FakeHost::new()
+            .setting("endpoint.vendor.url", "http://127.0.0.1:1/r")
+            .setting("endpoint.vendor.token", "${endpoint:vendor}")
+            .setting("endpoint.half.url", "http://127.0.0.1:1/r");
+        let found = endpoint(&host, "vendor").expect("whole").expect("there");
+        assert_eq!((found.url.as_str(), found.token.as_str()), ("http://127.0.0.1:1/r", "${endpoint:vendor}"));
+        assert_eq!(endpoint(&host, "none"), Ok(None));
+        assert_eq!(endpoint(&host, "half").expect_err("no token").code, "endpoint");
     }
 }

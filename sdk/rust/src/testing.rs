@@ -4,6 +4,9 @@
 //! twice, compare-and-set), so that a test fails where the real host would refuse. Its clock moves only when the
 //! plugin waits or the test says so.
 
+mod child;
+mod socket;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
@@ -11,8 +14,14 @@ use serde_json::Value;
 
 use crate::agent::{FilesystemAccess, PermissionMode, PermissionProfile, Task};
 use crate::error::{Error, Result};
-use crate::host::{Answer, Call, Entry, Event, Host, Incoming, Level, Request, Signal, Tool};
+use crate::host::{
+    Answer, Call, Command, Decision, Entry, Event, Host, Incoming, Level, Process, Question, Request, Signal, Tool,
+};
 
+pub use child::{FakeChild, Step, command};
+pub use socket::{Dialed, FakeSocket};
+
+type AskFn = Box<dyn Fn(&Question) -> Result<Decision>>;
 type ToolFn = Box<dyn Fn(&Call) -> Answer>;
 
 /// A scripted answer to one HTTP request.
@@ -74,6 +83,7 @@ pub struct FakeHost {
     clock_ms: Cell<u64>,
     random: Cell<u64>,
     signals: RefCell<VecDeque<Signal>>,
+    steered: Cell<usize>,
     kv: RefCell<BTreeMap<String, (Vec<u8>, u64)>>,
     kv_broken: Cell<bool>,
     revisions: Cell<u64>,
@@ -83,6 +93,13 @@ pub struct FakeHost {
     calls: RefCell<Vec<Vec<Call>>>,
     log: RefCell<Vec<String>>,
     waits: RefCell<Vec<u32>>,
+    children: RefCell<VecDeque<Result<FakeChild>>>,
+    commands: RefCell<Vec<Command>>,
+    written: RefCell<Vec<String>>,
+    connects: RefCell<Vec<Dialed>>,
+    stops: RefCell<Vec<&'static str>>,
+    ask: Option<AskFn>,
+    questions: RefCell<Vec<Question>>,
 }
 
 impl FakeHost {
@@ -145,9 +162,36 @@ impl FakeHost {
         self
     }
 
+    /// The next program that is started.
+    #[must_use]
+    pub fn child(self, child: FakeChild) -> Self {
+        self.children.borrow_mut().push_back(Ok(child));
+        self
+    }
+
+    /// As [`FakeHost::child`], for a later run on the same host.
+    pub fn add_child(&self, child: FakeChild) {
+        self.children.borrow_mut().push_back(Ok(child));
+    }
+
+    /// The next start of a program fails.
+    #[must_use]
+    pub fn child_error(self, error: Error) -> Self {
+        self.children.borrow_mut().push_back(Err(error));
+        self
+    }
+
+    /// How questions are answered. Without it each is declined.
+    #[must_use]
+    pub fn on_ask(mut self, ask: impl Fn(&Question) -> Result<Decision> + 'static) -> Self {
+        self.ask = Some(Box::new(ask));
+        self
+    }
+
     /// A message from the user waits.
     pub fn steer(&self, text: &str) {
         self.signals.borrow_mut().push_back(Signal { kind: "steer".into(), text: text.into() });
+        self.steered.set(self.steered.get() + 1);
     }
 
     /// Cancels the run.
@@ -170,6 +214,9 @@ impl FakeHost {
         self.events.borrow_mut().clear();
         self.requests.borrow_mut().clear();
         self.calls.borrow_mut().clear();
+        self.written.borrow_mut().clear();
+        self.connects.borrow_mut().clear();
+        self.stops.borrow_mut().clear();
         self.cancelled.set(false);
     }
 
@@ -217,6 +264,36 @@ impl FakeHost {
             .map(|batch| batch.iter().map(|call| format!("{} {}\n", call.name, call.arguments)).collect())
             .collect();
         batches.join("--\n")
+    }
+
+    /// All programs that were started.
+    #[must_use]
+    pub fn commands(&self) -> Vec<Command> {
+        self.commands.borrow().clone()
+    }
+
+    /// All lines that programs were given.
+    #[must_use]
+    pub fn written(&self) -> Vec<String> {
+        self.written.borrow().clone()
+    }
+
+    /// All websockets that were asked for.
+    #[must_use]
+    pub fn connects(&self) -> Vec<Dialed> {
+        self.connects.borrow().clone()
+    }
+
+    /// How programs were ended: `close-stdin`, `interrupt`, `terminate`, `kill`, and `drop` for one still running.
+    #[must_use]
+    pub fn stops(&self) -> Vec<&'static str> {
+        self.stops.borrow().clone()
+    }
+
+    /// All questions that were asked.
+    #[must_use]
+    pub fn questions(&self) -> Vec<Question> {
+        self.questions.borrow().clone()
     }
 
     /// All log lines so far.
@@ -359,13 +436,15 @@ impl Host for FakeHost {
         let mut seen: HashSet<String> = self.calls.borrow().iter().flatten().map(|call| call.id.clone()).collect();
         for call in calls {
             assert!(seen.insert(call.id.clone()), "the id `{}` is used twice", call.id);
-            let arguments: Value = serde_json::from_str(&call.arguments).expect("arguments are JSON");
-            assert!(arguments.is_object(), "arguments are an object");
         }
         self.calls.borrow_mut().push(calls.to_vec());
         let answers = calls.iter().map(|call| {
             if !self.tools.iter().any(|tool| tool.name == call.name) {
                 return answer(call, true, format!("unknown tool `{}`", call.name), None);
+            }
+            // As the real host: a failed answer, which the model can repair.
+            if !serde_json::from_str(&call.arguments).is_ok_and(|arguments: Value| arguments.is_object()) {
+                return answer(call, true, "the arguments are not a JSON object", None);
             }
             let answer = match &self.tool {
                 Some(tool) => tool(call),
@@ -380,6 +459,25 @@ impl Host for FakeHost {
             answer
         });
         Ok(answers.collect())
+    }
+
+    fn spawn(&self, command: &Command) -> Result<Box<dyn Process<'_> + '_>> {
+        self.alive()?;
+        self.commands.borrow_mut().push(command.clone());
+        let child = self.children.borrow_mut().pop_front();
+        let child = child.unwrap_or_else(|| panic!("no program is scripted for {:?}", command.argv))?;
+        Ok(Box::new(child::Running::new(self, child)))
+    }
+
+    fn ask(&self, question: &Question) -> Result<Decision> {
+        self.alive()?;
+        let detail: Value = serde_json::from_str(&question.detail).expect("the detail is JSON");
+        assert!(detail.is_object(), "the detail is an object");
+        self.questions.borrow_mut().push(question.clone());
+        match &self.ask {
+            Some(ask) => ask(question),
+            None => Ok(Decision { allowed: false, message: "no rule allows it".into() }),
+        }
     }
 }
 

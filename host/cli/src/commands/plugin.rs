@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use midplane::Host;
-use midplane::core::manifest::Manifest;
+use midplane::core::manifest::{Endpoint, Manifest};
 use midplane::core::{Error, Result};
 use midplane::view::{PluginView, ProfileView};
 use serde_json::json;
@@ -142,6 +142,13 @@ fn show(plugin: &PluginView, profile: &ProfileView) -> String {
     }
     if !profile.permissions.is_empty() {
         rows.push(("asks for", profile.permissions.iter().map(permission).collect::<Vec<_>>().join("\n")));
+    }
+    if !plugin.endpoints.is_empty() {
+        let line = |endpoint: &Endpoint| {
+            let Endpoint { name, url, credential } = endpoint;
+            format!("{name}: {url} on loopback, with the credential `{credential}` put in by the host")
+        };
+        rows.push(("endpoints", plugin.endpoints.iter().map(line).collect::<Vec<_>>().join("\n")));
     }
     if let Some(settings) = plugin.settings.as_object().filter(|settings| !settings.is_empty()) {
         let line = |(name, setting): (&String, &serde_json::Value)| {

@@ -142,8 +142,8 @@ codes! {
         "A host name leads to a private, local or otherwise special address, or a redirect leaves TLS. Nothing was sent."
         => "If the address is meant, grant it as `address:IP`; otherwise look at who answers for that name.";
     Denied "credential":
-        "A credential cannot be applied here: its secret is missing or not granted, or it would leave in a URL."
-        => "See the message: set the secret, grant it for this place, or name another credential rule.";
+        "A credential cannot be applied here: its secret is missing, not granted or refused by who gives tokens for it, or it would leave in a URL."
+        => "See the message: set or renew the secret, grant it for this place, or name another credential rule.";
     Invalid "credential-ambiguous":
         "Several credential rules fit a request and the plugin names none."
         => "The plugin has to name one of them, or `anonymous`.";
@@ -515,6 +515,15 @@ codes! {
         => "Use a credential that signs URLs; bearer, header, basic and query only work while the host sends.";
 
     // ---- blobs, keys and values
+    Denied "endpoint-path":
+        "A program called a path at an endpoint of its run that leads out of the URL which the endpoint stands for."
+        => "Call paths below that URL; the plugin's manifest names it under `endpoints`.";
+    Denied "endpoint-token":
+        "A request to an endpoint of a run has another path or token than those of the run."
+        => "Only the programs of the run know both; one that was left over from another run has to end.";
+    Unavailable "endpoint":
+        "The host found no port on the loopback address for the endpoints of a run."
+        => "End programs that hold ports, or raise the number of open files (`ulimit -n`).";
     Limit "blob-bytes":
         "A write to a blob is too large, or the blobs of the run hold all that they may."
         => "Write in parts of at most 1 MiB; drop blobs that are no longer needed.";

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use wide::u8x16;
+
 use super::{DEPTH_MAX, Document, Node, TEXT_BYTES_MAX, Tag, WHOLE_DIGITS_MAX};
 use crate::Error;
 
@@ -116,10 +118,10 @@ pub(super) fn read(text: &str) -> Result<Document<'_>, JsonError> {
     // A node for each twelve bytes is the rule in events; room for more is made on the way. The first guess is bounded,
     // since it is made before anything has been looked at.
     let nodes = Vec::with_capacity((text.len() / 12 + 4).min(1 << 16));
-    let mut reader = Reader { bytes: text.as_bytes(), nodes, overflow: false };
+    let mut reader = Reader { bytes: text.as_bytes(), nodes, overflow: false, fault: Fault { at: 0, expected: VALUE } };
     match reader.document() {
         Ok(()) => Ok(Document { text, nodes: reader.nodes, overflow: reader.overflow }),
-        Err(fault) => Err(fault.locate(text)),
+        Err(Broken) => Err(reader.fault.locate(text)),
     }
 }
 
@@ -133,7 +135,10 @@ fn located(text: &str, at: usize, problem: JsonProblem) -> JsonError {
     }
 }
 
-/// A problem at a byte. It is small, so that the way without one is quick; line and column are counted afterwards.
+/// The reader has met a [`Fault`] and keeps it. Empty, so that a place or this are handed on in registers.
+struct Broken;
+
+/// A problem at a byte; line and column are counted afterwards.
 struct Fault {
     at: usize,
     /// What should stand there.
@@ -160,21 +165,19 @@ impl Fault {
     }
 }
 
-fn fault<T>(at: usize, expected: &'static str) -> Result<T, Fault> {
-    Err(Fault { at, expected })
-}
-
 struct Reader<'t> {
     bytes: &'t [u8],
     nodes: Vec<Node>,
     overflow: bool,
+    /// The problem, once there is one.
+    fault: Fault,
 }
 
 /// The place of no container.
 const NONE: u32 = u32::MAX;
 
 impl Reader<'_> {
-    fn document(&mut self) -> Result<(), Fault> {
+    fn document(&mut self) -> Result<(), Broken> {
         let mut at = self.skip_space(0);
         // The innermost open container.
         let mut open = NONE;
@@ -187,7 +190,7 @@ impl Reader<'_> {
                 first @ (b'{' | b'[') => {
                     depth += 1;
                     if depth > DEPTH_MAX {
-                        return fault(at, TOO_DEEP);
+                        return self.fault(at, TOO_DEEP);
                     }
                     in_object = first == b'{';
                     let tag = if in_object { Tag::Object } else { Tag::Array };
@@ -207,7 +210,7 @@ impl Reader<'_> {
                 b'f' => at = self.word(at, b"false", Tag::False)?,
                 b'n' => at = self.word(at, b"null", Tag::Null)?,
                 _ => {
-                    return fault(at, VALUE);
+                    return self.fault(at, VALUE);
                 }
             }
             // A value has ended at `at`, and perhaps the containers around it end too.
@@ -215,7 +218,7 @@ impl Reader<'_> {
                 at = self.skip_space(at);
                 if open == NONE {
                     let done = at == self.bytes.len();
-                    return if done { Ok(()) } else { fault(at, END) };
+                    return if done { Ok(()) } else { self.fault(at, END) };
                 }
                 let byte = self.byte(at);
                 if byte == b',' {
@@ -223,13 +226,13 @@ impl Reader<'_> {
                     if in_object {
                         at = self.key(at)?;
                     } else if self.byte(at) == b']' {
-                        return fault(at, ITEM);
+                        return self.fault(at, ITEM);
                     }
                     continue 'value;
                 }
                 if byte != closing(in_object) {
                     let expected = if in_object { "`,` or `}`" } else { "`,` or `]`" };
-                    return fault(at, expected);
+                    return self.fault(at, expected);
                 }
                 at += 1;
                 depth -= 1;
@@ -244,21 +247,21 @@ impl Reader<'_> {
 
     /// A key with its colon; gives the place of the value.
     #[inline]
-    fn key(&mut self, at: usize) -> Result<usize, Fault> {
+    fn key(&mut self, at: usize) -> Result<usize, Broken> {
         if self.byte(at) != b'"' {
-            return fault(at, KEY);
+            return self.fault(at, KEY);
         }
         let at = self.string(at)?;
         let at = self.skip_space(at);
         if self.byte(at) != b':' {
-            return fault(at, "`:`");
+            return self.fault(at, "`:`");
         }
         Ok(self.skip_space(at + 1))
     }
 
     /// A string whose opening quote is at `at`.
     #[inline(always)]
-    fn string(&mut self, at: usize) -> Result<usize, Fault> {
+    fn string(&mut self, at: usize) -> Result<usize, Broken> {
         let start = at + 1;
         let end = plain_end(self.bytes, start);
         if self.byte(end) == b'"' {
@@ -270,7 +273,7 @@ impl Reader<'_> {
 
     /// A string with escapes, read up to its first one at `at`, or up to what may not be in a string.
     #[inline(never)]
-    fn escaped_string(&mut self, start: usize, mut at: usize) -> Result<usize, Fault> {
+    fn escaped_string(&mut self, start: usize, mut at: usize) -> Result<usize, Broken> {
         loop {
             match self.byte(at) {
                 b'"' => {
@@ -281,16 +284,16 @@ impl Reader<'_> {
                     b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => at += 2,
                     b'u' => {
                         if let Some(bad) = (at + 2..at + 6).find(|at| !self.byte(*at).is_ascii_hexdigit()) {
-                            return fault(bad, "four hex digits");
+                            return self.fault(bad, "four hex digits");
                         }
                         at += 6;
                     }
                     _ => {
-                        return fault(at + 1, "one of `\"\\/bfnrtu` behind a backslash");
+                        return self.fault(at + 1, "one of `\"\\/bfnrtu` behind a backslash");
                     }
                 },
                 _ => {
-                    return fault(at, CLOSING_QUOTE);
+                    return self.fault(at, CLOSING_QUOTE);
                 }
             }
             at = plain_end(self.bytes, at);
@@ -298,15 +301,18 @@ impl Reader<'_> {
     }
 
     #[inline(always)]
-    fn number(&mut self, start: usize) -> Result<usize, Fault> {
+    fn number(&mut self, start: usize) -> Result<usize, Broken> {
         let mut at = start;
         let mut whole = 0_u64;
-        if let Some(eight) = word_at(self.bytes, at).and_then(eight_digits) {
-            whole = eight;
-            at += 8;
+        // Eight bytes at a time; it may wrap, but not within the digits after which it is used.
+        while let Some((digits, value)) = word_at(self.bytes, at).and_then(leading_digits) {
+            whole = whole.wrapping_mul(POWERS[digits]).wrapping_add(value);
+            at += digits;
+            if digits < 8 {
+                break;
+            }
         }
         while let digit @ 0..=9 = self.byte(at).wrapping_sub(b'0') {
-            // It may wrap, but not within the digits after which it is used.
             whole = whole.wrapping_mul(10).wrapping_add(u64::from(digit));
             at += 1;
         }
@@ -321,7 +327,7 @@ impl Reader<'_> {
     }
 
     #[inline(never)]
-    fn any_number(&mut self, start: usize) -> Result<usize, Fault> {
+    fn any_number(&mut self, start: usize) -> Result<usize, Broken> {
         let mut at = start;
         if self.byte(at) == b'-' {
             at += 1;
@@ -355,20 +361,26 @@ impl Reader<'_> {
         self.nodes.push(Node { start: start as u32, end, tag });
     }
 
+    #[cold]
+    fn fault<T>(&mut self, at: usize, expected: &'static str) -> Result<T, Broken> {
+        self.fault = Fault { at, expected };
+        Err(Broken)
+    }
+
     /// One digit or more.
     #[inline]
-    fn digits(&self, start: usize) -> Result<usize, Fault> {
+    fn digits(&mut self, start: usize) -> Result<usize, Broken> {
         let mut at = start;
         while self.byte(at).is_ascii_digit() {
             at += 1;
         }
-        if at == start { fault(at, "a digit") } else { Ok(at) }
+        if at == start { self.fault(at, "a digit") } else { Ok(at) }
     }
 
-    fn word(&mut self, at: usize, word: &'static [u8], tag: Tag) -> Result<usize, Fault> {
+    fn word(&mut self, at: usize, word: &'static [u8], tag: Tag) -> Result<usize, Broken> {
         let end = at + word.len();
         if self.bytes.get(at..end) != Some(word) {
-            return fault(at, VALUE);
+            return self.fault(at, VALUE);
         }
         self.push(at, end as u32, tag);
         Ok(end)
@@ -376,7 +388,8 @@ impl Reader<'_> {
 
     #[inline]
     fn skip_space(&self, mut at: usize) -> usize {
-        while matches!(self.byte(at), b' ' | b'\n' | b'\r' | b'\t') {
+        // Nearly always there is none, and one comparison says so.
+        while self.byte(at) <= b' ' && matches!(self.byte(at), b' ' | b'\n' | b'\r' | b'\t') {
             at += 1;
         }
         at
@@ -396,33 +409,29 @@ fn closing(in_object: bool) -> u8 {
 /// The first place from `at` on with a quote, a backslash or a control character, or the end.
 #[inline(always)]
 fn plain_end(bytes: &[u8], mut at: usize) -> usize {
-    // Keys and names end within the first two words; what is longer goes on in blocks, and ends in words again.
-    for _ in 0..2 {
-        let Some(word) = word_at(bytes, at) else {
-            break;
-        };
-        let hits = ends(word);
-        if hits != 0 {
-            return at + hits.trailing_zeros() as usize / 8;
+    while let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        let ends = ends(*block);
+        if ends != 0 {
+            return at + ends.trailing_zeros() as usize;
         }
-        at += 8;
-    }
-    while let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk::<32>()) {
-        // Without a branch for each byte, so that it becomes a few vector instructions.
-        if block.iter().fold(false, |hit, byte| hit | (*byte < 0x20) | (*byte == b'"') | (*byte == b'\\')) {
-            break;
-        }
-        at += 32;
-    }
-    while let Some(word) = word_at(bytes, at) {
-        let hits = ends(word);
-        if hits != 0 {
-            return at + hits.trailing_zeros() as usize / 8;
-        }
-        at += 8;
+        at += BLOCK;
     }
     let rest = bytes.get(at..).unwrap_or_default();
     at + rest.iter().position(|byte| matches!(byte, 0..0x20 | b'"' | b'\\')).unwrap_or(rest.len())
+}
+
+/// Bytes that are looked at together.
+const BLOCK: usize = 16;
+
+/// A bit for each byte that is a quote, a backslash or a control character, the first byte lowest.
+#[inline(always)]
+fn ends(block: [u8; BLOCK]) -> u32 {
+    let block = u8x16::new(block);
+    // Unsigned "less" is no instruction everywhere; "the larger one is 0x1f" is.
+    let control = u8x16::splat(0x1f);
+    let control = block.max(control).simd_eq(control);
+    let (quote, backslash) = (block.simd_eq(u8x16::splat(b'"')), block.simd_eq(u8x16::splat(b'\\')));
+    (control | quote | backslash).to_bitmask()
 }
 
 /// Eight bytes, the first one lowest.
@@ -433,28 +442,24 @@ fn word_at(bytes: &[u8], at: usize) -> Option<u64> {
 
 const ONES: u64 = u64::from_ne_bytes([1; 8]);
 
-/// The top bit of each byte that is a quote, a backslash or a control character. Only the lowest one set is certain.
-#[inline]
-fn ends(word: u64) -> u64 {
-    // A byte below `n` is where subtracting `n` borrows and its own top bit is clear; a borrow from a hit can only
-    // touch what is above it. Flipping bit 1 puts the quote (0x22) right behind the controls (to 0x20) and moves no
-    // other byte across that line, so one comparison finds both.
-    let quote_or_control = (word ^ (ONES * 0x02)).wrapping_sub(ONES * 0x21);
-    let backslash = (word ^ (ONES * 0x5c)).wrapping_sub(ONES);
-    (quote_or_control | backslash) & !word & (ONES * 0x80)
-}
+/// Ten to the power of the place, as far as a word has digits.
+const POWERS: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
 
-/// The number that eight digits are, if they are eight digits.
+/// How many of eight bytes are digits, from the first on, and the number that they are; nothing if the first is none.
 #[inline]
-fn eight_digits(word: u64) -> Option<u64> {
-    // A digit is 0x30 to 0x39: the high half of each byte is 3, and still is with 6 added.
-    let high = ONES * 0xf0;
-    if word & high != ONES * 0x30 || word.wrapping_add(ONES * 0x06) & high != ONES * 0x30 {
+fn leading_digits(word: u64) -> Option<(usize, u64)> {
+    // A digit is 0x30 to 0x39: with that taken away, the high half of the byte is 0, and still is with 6 added. What
+    // is carried out of a byte only touches bytes behind one that is no digit.
+    let value = word ^ (ONES * 0x30);
+    let other = (value | value.wrapping_add(ONES * 0x06)) & (ONES * 0xf0);
+    let digits = (other.trailing_zeros() / 8) as usize;
+    if digits == 0 {
         return None;
     }
-    // Neighbours are joined: digits to pairs, pairs to fours, fours to the whole. The first digit is the lowest byte.
-    let digits = word & (ONES * 0x0f);
-    let pairs = (digits.wrapping_mul(10) + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
+    // What is no digit goes out at the top, and zeros come in before the first. Neighbours are joined: digits to pairs,
+    // pairs to fours, fours to the whole. The first digit is the lowest byte.
+    let digits_only = (value << (64 - 8 * digits)) & (ONES * 0x0f);
+    let pairs = (digits_only.wrapping_mul(10) + (digits_only >> 8)) & 0x00ff_00ff_00ff_00ff;
     let fours = (pairs.wrapping_mul(100) + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
-    Some((fours.wrapping_mul(10_000) + (fours >> 32)) & 0xffff_ffff)
+    Some((digits, (fours.wrapping_mul(10_000) + (fours >> 32)) & 0xffff_ffff))
 }

@@ -7,8 +7,8 @@ use toml::de::DeTable;
 
 use super::reader::{Field, Section, Source, suggestion};
 use super::{
-    ANONYMOUS, Credential, MANIFEST_BYTES_MAX, Manifest, PermissionRequest, PluginKind, Scheme, Setting, SettingType,
-    Template, Wanted,
+    ANONYMOUS, Credential, Endpoint, GOOGLE_SCOPE, MANIFEST_BYTES_MAX, Manifest, PermissionRequest, PluginKind, Scheme,
+    Setting, SettingType, Template, Wanted,
 };
 use crate::Result;
 use crate::endpoint::{Prefix, public_part};
@@ -27,7 +27,8 @@ pub(super) fn manifest(text: &str, origin: &str) -> Result<Manifest> {
         let what = format!("it is not TOML: {}", shown(error.message(), 200));
         source.fail(&error.span().unwrap_or_default(), what)
     })?;
-    let root = Section::root(source, &table, &["plugin", "settings", "credentials", "permissions", "limits"])?;
+    let known = ["plugin", "settings", "credentials", "permissions", "endpoints", "limits"];
+    let root = Section::root(source, &table, &known)?;
     let plugin = root.need("plugin")?.section(&["name", "kind", "version", "wit", "description", "publisher"])?;
     let name = plugin.need("name")?;
     let kind = plugin.need("kind")?.choice(&[
@@ -38,6 +39,7 @@ pub(super) fn manifest(text: &str, origin: &str) -> Result<Manifest> {
     ])?;
     let settings = settings(&root)?;
     let credentials = credentials(&root)?;
+    let permissions = permissions(&root, kind, &settings, &credentials)?;
     Ok(Manifest {
         name: PluginName::new(name.string()?).map_err(|error| name.fail(format!("is wrong: {error}")))?,
         kind,
@@ -45,7 +47,8 @@ pub(super) fn manifest(text: &str, origin: &str) -> Result<Manifest> {
         wit: release(&plugin.need("wit")?)?,
         description: plugin.need("description")?.line(300)?.to_owned(),
         publisher: plugin.need("publisher")?.line(100)?.to_owned(),
-        permissions: permissions(&root, kind, &settings, &credentials)?,
+        endpoints: endpoints(&root, kind, &settings, &permissions)?,
+        permissions,
         limits: limits(&root)?,
         settings,
         credentials,
@@ -115,7 +118,7 @@ fn identifier(text: &str, also: &[u8]) -> bool {
 fn credentials(root: &Section<'_>) -> Result<Vec<Credential>> {
     let mut credentials: Vec<Credential> = Vec::new();
     for field in root.get("credentials").map_or_else(|| Ok(Vec::new()), |field| field.list())? {
-        let section = field.section(&["name", "scheme", "header", "parameter", "username", "secret"])?;
+        let section = field.section(&["name", "scheme", "header", "parameter", "username", "scope", "secret"])?;
         let name = section.need("name")?;
         let text = name.string()?;
         if !identifier(text, b"_-") {
@@ -142,8 +145,11 @@ fn scheme(section: &Section<'_>) -> Result<Scheme> {
         ("header", Some("header")),
         ("basic", Some("username")),
         ("query", Some("parameter")),
+        ("google-oauth", Some("scope")),
     ])?;
-    for (field, scheme) in [("header", "header"), ("username", "basic"), ("parameter", "query")] {
+    for (field, scheme) in
+        [("header", "header"), ("username", "basic"), ("parameter", "query"), ("scope", "google-oauth")]
+    {
         if own != Some(field) {
             section.without(field, &format!("belongs to `scheme = \"{scheme}\"` only"))?;
         }
@@ -151,6 +157,9 @@ fn scheme(section: &Section<'_>) -> Result<Scheme> {
     let Some(own) = own else {
         return Ok(Scheme::Bearer);
     };
+    if own == "scope" {
+        return google_scope(section).map(|scope| Scheme::GoogleOauth { scope });
+    }
     let field = section.need(own)?;
     let text = field.string()?;
     Ok(match own {
@@ -182,6 +191,19 @@ fn scheme(section: &Section<'_>) -> Result<Scheme> {
             Scheme::Query { parameter: text.to_owned() }
         }
     })
+}
+
+/// Scopes of RFC 6749: printable, with one space between.
+fn google_scope(section: &Section<'_>) -> Result<String> {
+    let Some(field) = section.get("scope") else {
+        return Ok(GOOGLE_SCOPE.to_owned());
+    };
+    let text = field.string()?;
+    let word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
+    if text.len() > 1024 || !text.split(' ').all(word) {
+        return Err(field.fail("is not a list of scopes").hint(format!("write for example `{GOOGLE_SCOPE}`")));
+    }
+    Ok(text.to_owned())
 }
 
 /// Headers that frame a message, steer the connection, or that the host sets: a secret in one of them would be lost or
@@ -231,9 +253,13 @@ fn permissions(
     let permissions: Vec<PermissionRequest> = found.into_iter().map(|(_, request)| request).collect();
     // One that nothing uses would never be applied, and the vendor's refusal would not say why.
     let used = |name: &str| {
-        permissions
-            .iter()
-            .any(|p| matches!(&p.wanted, Wanted::Http { credential, .. } if credential.as_deref() == Some(name)))
+        permissions.iter().any(|p| match &p.wanted {
+            // A setting can choose any of them.
+            Wanted::Http { credential: Some(template), .. } => {
+                template.settings().next().is_some() || template.to_string() == name
+            }
+            _ => false,
+        })
     };
     match (credentials.iter().position(|credential| !used(&credential.name)), root.get("credentials")) {
         (Some(index), Some(field)) => {
@@ -267,11 +293,7 @@ fn permission(
             check_filled(&url, &[&template], settings, |words| Prefix::parse(&words.concat()).map(drop))?;
             let credential = match section.get("credential") {
                 None => None,
-                Some(field) => {
-                    let known: Vec<(&str, &str)> =
-                        credentials.iter().map(|c| (c.name.as_str(), c.name.as_str())).collect();
-                    Some(field.choice(&known)?.to_owned())
-                }
+                Some(field) => Some(credential(&field, settings, credentials)?),
             };
             Wanted::Http { url: template, methods: methods(&section.need("methods")?)?, credential }
         }
@@ -296,6 +318,69 @@ fn permission(
     let optional = section.get("optional").map_or(Ok(false), |field| field.boolean())?;
     let reason = section.need("reason")?.line(300)?.to_owned();
     Ok((section.start(), PermissionRequest { wanted, optional, reason }))
+}
+
+fn endpoints(
+    root: &Section<'_>,
+    kind: PluginKind,
+    settings: &BTreeMap<String, Setting>,
+    permissions: &[PermissionRequest],
+) -> Result<Vec<Endpoint>> {
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    let Some(field) = root.get("endpoints") else { return Ok(endpoints) };
+    if kind != PluginKind::Agent {
+        let error = field.fail(format!("cannot be used by a plugin of kind `{kind}`"));
+        return Err(error.hint("an endpoint lives as long as a run, which only an agent has"));
+    }
+    for field in field.list()? {
+        let section = field.section(&["name", "url", "credential"])?;
+        let name = section.need("name")?;
+        let text = name.string()?;
+        if !identifier(text, b"_") {
+            return Err(name.fail("is not a name").hint(IDENTIFIER));
+        }
+        if endpoints.iter().any(|known| known.name == text) {
+            return Err(name.fail(format!("is `{text}` a second time")));
+        }
+        let url = section.need("url")?;
+        let template = template(&url, settings)?;
+        check_filled(&url, &[&template], settings, |words| Prefix::parse(&words.concat()).map(drop))?;
+        // Compared as they are written, so that it holds whatever the settings are.
+        let inside: Vec<Option<(String, &Template)>> = permissions
+            .iter()
+            .filter_map(|request| match &request.wanted {
+                Wanted::Http { url, credential, .. } => continues(&template, url)
+                    .then(|| credential.as_ref().map(|credential| (credential.to_string(), credential))),
+                _ => None,
+            })
+            .collect();
+        if inside.is_empty() {
+            let error = url.fail(format!("lies in no `permissions.http`: `{template}`"));
+            return Err(error.hint("write the `url` of a permission as it stands there, or continue it after a `/`"));
+        }
+        let known: Vec<(&str, &Template)> = inside.iter().flatten().map(|(text, of)| (text.as_str(), *of)).collect();
+        let credential = section.need("credential")?.choice(&known)?.clone();
+        endpoints.push(Endpoint { name: text.to_owned(), url: template, credential });
+    }
+    Ok(endpoints)
+}
+
+/// Whether a URL is another one or goes on after a `/` where that ends.
+fn continues(url: &Template, of: &Template) -> bool {
+    let (url, of) = (url.to_string(), of.to_string());
+    url.strip_prefix(of.trim_end_matches('/')).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The name of a credential, or a placeholder of the setting that chooses it.
+fn credential(field: &Field<'_>, settings: &BTreeMap<String, Setting>, credentials: &[Credential]) -> Result<Template> {
+    let template = template(field, settings)?;
+    if template.settings().next().is_none() {
+        let known: Vec<(&str, &str)> = credentials.iter().map(|c| (c.name.as_str(), c.name.as_str())).collect();
+        field.choice(&known)?;
+        return Ok(template);
+    }
+    check_filled(field, &[&template], settings, |words| super::chosen(credentials, &words.concat()).map(drop))?;
+    Ok(template)
 }
 
 /// A text whose placeholders name settings that are there and are strings.

@@ -50,6 +50,38 @@ fn permissions_of_a_profile() {
     assert_eq!(error.message, "`zones` cannot be used as folder: it must be an absolute path");
 }
 
+/// A server that wants another key, in another header, or none at all is a setting and not another plugin.
+#[test]
+fn a_setting_chooses_the_credential() {
+    let text = FULL
+        .replace(
+            "[settings.base_url]",
+            "[settings.auth]\ntype = \"string\"\ndefault = \"key\"\ndescription = \"how\"\n\n[settings.base_url]",
+        )
+        .replacen("credential = \"key\"", "credential = \"{settings.auth}\"", 1);
+    assert_ne!(text, FULL);
+    let manifest = Manifest::parse(&text, "plugin.toml").unwrap();
+    let first = |auth: &str| {
+        let settings = manifest.settings_with(&values(&[("auth", auth.into())])).unwrap();
+        let permissions = Permissions::resolve(&manifest, &settings)?;
+        let mut credentials = permissions.iter().filter_map(|requested| match &requested.permission {
+            crate::permission::Permission::Http { credential, .. } => Some(credential.clone()),
+            _ => None,
+        });
+        Ok::<_, crate::Error>(credentials.next().unwrap().map(|credential| credential.name))
+    };
+    assert_eq!(first("key").unwrap().as_deref(), Some("key"));
+    assert_eq!(first("anonymous").unwrap(), None, "then no secret is needed, asked for or granted");
+    for wrong in ["", "kye"] {
+        let error = first(wrong).unwrap_err();
+        assert!(error.message.contains("cannot be used as credential: it must be `key`"), "{}", error.message);
+        assert_eq!(error.hint.as_deref(), Some("it comes from the setting `auth`"));
+    }
+    let broken = text.replace("default = \"key\"", "default = \"kye\"");
+    let error = Manifest::parse(&broken, "plugin.toml").unwrap_err();
+    assert!(error.message.contains("is wrong: it must be `key`"), "{}", error.message);
+}
+
 #[test]
 fn a_needed_setting_that_is_unset() {
     let text = FULL.replace(

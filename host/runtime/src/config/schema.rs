@@ -3,29 +3,31 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use midplane_core::approval::Policy;
 use midplane_core::layers::{Layer, Node, Refused, Value};
 use midplane_core::limits::Limits;
 use midplane_core::permission::Grant;
+use midplane_core::price::{Price, Prices};
 use midplane_core::problem::Problem;
-use midplane_core::sandbox::{Mode, SandboxSettings};
+use midplane_core::sandbox::SandboxSettings;
 use midplane_core::text::{near, shown};
 use midplane_core::{Error, PluginName, ProfileName};
 
 use super::{Config, ProfileConfig};
 
 /// The keys at the top. What `vault`, `databases` and `paths` hold is read by who uses them.
-const SECTIONS: [&str; 8] = [
+const SECTIONS: [&str; 9] = [
     "profiles",
     "secrets",
     "limits",
+    "prices",
     "certificate_authorities",
     "environment_variables",
     "vault",
     "databases",
     "paths",
 ];
-const PROFILE: [&str; 5] = ["plugin", "settings", "secrets", "grants", "sandbox"];
-const SANDBOX: [&str; 6] = ["mode", "read", "write", "network", "ports", "required"];
+const PROFILE: [&str; 6] = ["plugin", "settings", "secrets", "grants", "approvals", "sandbox"];
 /// How a reference to a secret begins.
 const REFERENCES: [&str; 3] = ["env:", "file:", "vault:"];
 
@@ -46,6 +48,15 @@ pub(super) fn read(root: &Node) -> Result<Config, Refused> {
         if let Some(limit) = reader.limit(name, node, &field) {
             config.limits.insert(name.to_owned(), limit);
         }
+    }
+    for (model, node, field) in reader.entries(root.child("prices"), "prices") {
+        if let Some(price) = reader.read::<Price>(node, &field) {
+            config.prices.insert(model.to_owned(), price);
+        }
+    }
+    if let Err(error) = Prices::with(config.prices.clone()) {
+        let node = root.child("prices").unwrap_or(root);
+        reader.error(node, "prices", "config-shape", error);
     }
     config.certificate_authorities = reader.texts(root.child("certificate_authorities"), "certificate_authorities");
     reader.texts(root.child("environment_variables"), "environment_variables");
@@ -77,7 +88,7 @@ pub(super) fn of_project(root: &Node) -> Result<(), Refused> {
     }
     let profiles = root.child("profiles").and_then(Node::entries);
     for (name, profile) in profiles.into_iter().flatten() {
-        for key in ["secrets", "grants", "sandbox"] {
+        for key in ["secrets", "grants", "approvals", "sandbox"] {
             if let Some(node) = profile.child(key) {
                 reader.forbidden(node, &format!("profiles.{name}.{key}"), "is the operator's to set");
             }
@@ -194,8 +205,7 @@ impl Reader {
         list.filter_map(|(at, node)| self.text(node, &format!("{field}.{at}")).map(str::to_owned)).collect()
     }
 
-    fn profile(&mut self, profile_node: &Node, field: &str) -> Option<ProfileConfig> {
-        let node = profile_node;
+    fn profile(&mut self, node: &Node, field: &str) -> Option<ProfileConfig> {
         if !matches!(node.value, Value::Map(_)) {
             self.kind(node, field, "a mapping");
             return None;
@@ -214,6 +224,17 @@ impl Reader {
             profile.settings.insert(name.to_owned(), node.to_json());
         }
         profile.secrets = self.references(node.child("secrets"), &format!("{field}.secrets"));
+        if let Some(node) = node.child("approvals").filter(|node| node.value != Value::Null) {
+            let field = format!("{field}.approvals");
+            if let Some(policy) = self.read::<Policy>(node, &field) {
+                for (at, problem) in
+                    policy.rules.iter().enumerate().filter_map(|(at, rule)| Some((at, rule.problem()?)))
+                {
+                    self.report(node, &format!("{field}.rules.{at}.kind"), "config-shape", &problem);
+                }
+                profile.approvals = policy;
+            }
+        }
         let grants = format!("{field}.grants");
         for (at, node) in self.list(node.child("grants"), &grants).iter().enumerate() {
             let field = format!("{grants}.{at}");
@@ -225,70 +246,42 @@ impl Reader {
                 None => {}
             }
         }
-        if let Some(node) = profile_node.child("sandbox") {
-            profile.sandbox = self.sandbox(node, &format!("{field}.sandbox"));
+        if let Some(node) = node.child("sandbox").filter(|node| node.value != Value::Null) {
+            let field = format!("{field}.sandbox");
+            if let Some(mut sandbox) = self.read::<SandboxSettings>(node, &field) {
+                self.folders(node, &format!("{field}.read"), &mut sandbox.read);
+                self.folders(node, &format!("{field}.write"), &mut sandbox.write);
+                profile.sandbox = sandbox;
+            }
         }
         Some(profile)
     }
 
-    fn sandbox(&mut self, node: &Node, field: &str) -> SandboxSettings {
-        self.entries(Some(node), field);
-        self.keys(node, field, &SANDBOX);
-        let mut sandbox = SandboxSettings {
-            read: self.folders(node.child("read"), &format!("{field}.read")),
-            write: self.folders(node.child("write"), &format!("{field}.write")),
-            network: self.flag(node.child("network"), &format!("{field}.network")),
-            required: self.flag(node.child("required"), &format!("{field}.required")).unwrap_or_default(),
-            ..SandboxSettings::default()
-        };
-        if let Some(node) = node.child("mode") {
-            match &node.value {
-                Value::Text(text) if &**text == "host" => sandbox.mode = Mode::Host,
-                Value::Text(text) if &**text == "own" => sandbox.mode = Mode::Own,
-                Value::Null => {}
-                _ => self.kind(node, &format!("{field}.mode"), "`host` or `own`"),
-            }
-        }
-        let ports = format!("{field}.ports");
-        for (at, node) in self.list(node.child("ports"), &ports).iter().enumerate() {
-            match &node.value {
-                Value::Int(number) if u16::try_from(number).is_ok_and(|port| port > 0) => {
-                    sandbox.ports.extend(u16::try_from(number));
-                }
-                _ => self.kind(node, &format!("{ports}.{at}"), "a port from 1 to 65535"),
-            }
-        }
-        sandbox
-    }
-
-    fn flag(&mut self, node: Option<&Node>, field: &str) -> Option<bool> {
-        match node.map(|node| (node, &node.value)) {
-            None | Some((_, Value::Null)) => None,
-            Some((_, Value::Bool(flag))) => Some(*flag),
-            Some((node, _)) => {
-                self.kind(node, field, "`true` or `false`");
+    /// What a type of the library reads by itself.
+    fn read<T: serde::de::DeserializeOwned>(&mut self, node: &Node, field: &str) -> Option<T> {
+        match T::deserialize(node.to_json()) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.report(node, field, "config-shape", &error.to_string());
                 None
             }
         }
     }
 
     /// Paths, absolute or below the operator's home.
-    fn folders(&mut self, node: Option<&Node>, field: &str) -> Vec<PathBuf> {
-        let mut folders = Vec::new();
-        for (at, node) in self.list(node, field).iter().enumerate() {
-            let field = format!("{field}.{at}");
-            let Some(text) = self.text(node, &field) else { continue };
-            let home = || std::env::var_os("HOME").filter(|home| !home.is_empty());
-            let path = match text.strip_prefix("~/") {
-                Some(below) => home().map(|home| PathBuf::from(home).join(below)),
-                None => Some(PathBuf::from(text)),
-            };
-            match path {
-                Some(path) if path.is_absolute() => folders.push(path),
-                _ => self.kind(node, &field, "an absolute path, or one that begins with `~/`"),
+    fn folders(&mut self, node: &Node, field: &str, folders: &mut [PathBuf]) {
+        for folder in folders {
+            if let Ok(below) = folder.strip_prefix("~")
+                && let Some(home) = std::env::var_os("HOME").filter(|home| !home.is_empty())
+            {
+                *folder = PathBuf::from(home).join(below);
+            }
+            if !folder.is_absolute() {
+                let message =
+                    format!("`{}` must be an absolute path, or begin with `~/`", shown(&folder.to_string_lossy(), 80));
+                self.report(node, field, "config-shape", &message);
             }
         }
-        folders
     }
 
     fn references(&mut self, node: Option<&Node>, field: &str) -> BTreeMap<String, String> {

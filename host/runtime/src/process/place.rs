@@ -9,7 +9,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use midplane_core::sandbox::{Mode, Sandbox, SandboxSettings, Surroundings};
 use midplane_core::{Error, ProfileName, Result};
@@ -36,8 +36,8 @@ pub(crate) struct Place {
     workspace: Option<(Arc<Workspace>, bool)>,
     settings: SandboxSettings,
     network: bool,
-    /// Loopback ports that the host serves for the run; set before a program starts.
-    endpoints: OnceLock<Vec<u16>>,
+    /// Loopback ports that the host serves for the run.
+    endpoints: Mutex<Vec<u16>>,
     /// Made when the first program starts, removed with this.
     temporary: OnceLock<tempfile::TempDir>,
 }
@@ -69,9 +69,14 @@ impl Place {
         Self { ground, home, workspace, settings, network, endpoints: OnceLock::new(), temporary: OnceLock::new() }
     }
 
-    /// Names the loopback ports that the host serves for the run. The first word counts.
-    pub(crate) fn endpoints(&self, ports: Vec<u16>) {
-        let _ = self.endpoints.set(ports);
+    /// Names loopback ports that the host serves for the run: programs that are started afterwards reach them.
+    pub(crate) fn serve(&self, ports: impl IntoIterator<Item = u16>) {
+        self.endpoints().extend(ports);
+    }
+
+    fn endpoints(&self) -> MutexGuard<'_, Vec<u16>> {
+        // Nothing panics while it is held.
+        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The workspace of the call.
@@ -125,7 +130,7 @@ impl Place {
             own: &own,
             programs: &programs(program),
             network: self.network,
-            endpoints: self.endpoints.get().map_or(&[], Vec::as_slice),
+            endpoints: &self.endpoints(),
         };
         match Sandbox::decide(&self.settings, &around) {
             Some(sandbox) => Confinement::Host { sandbox, required: self.settings.required },

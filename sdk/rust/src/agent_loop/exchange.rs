@@ -8,6 +8,10 @@ use crate::http::Response;
 
 /// Most bytes of one stream.
 const STREAM_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Most bytes of text of one reply. What is longer could not be sent back: the host takes 4 MiB in a request.
+const TEXT_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// How often the counters are made an event while a reply arrives, in milliseconds: some vendors count with each word.
+const USAGE_EVERY_MS: u64 = 1_000;
 /// Most bytes of an error body that are read.
 const ERROR_BYTES_MAX: usize = 64 * 1024;
 
@@ -35,7 +39,7 @@ impl Run<'_> {
                 Ok(reply) => return Ok(reply),
                 Err(broken) => broken,
             };
-            self.ledger.close();
+            self.close_usage()?;
             let error = broken.error;
             if error.is_cancelled() {
                 return Err(error);
@@ -93,7 +97,18 @@ impl Run<'_> {
                 .hint("check the setting `base_url`, and that no proxy answers in its place"),
             ));
         }
+        self.announce().map_err(Broken::before)?;
         self.stream(response)
+    }
+
+    /// The vendor has taken a request with the system prompt: what it names is known from now on.
+    fn announce(&mut self) -> Result<()> {
+        if !std::mem::replace(&mut self.attached, true) {
+            for attachment in &self.task.attachments {
+                self.events.attached(attachment)?;
+            }
+        }
+        Ok(())
     }
 
     fn stream(&mut self, response: Response<'_>) -> Result<Reply, Broken> {
@@ -108,6 +123,9 @@ impl Run<'_> {
             let batch =
                 stream.next_batch().map_err(|error| Broken { error: harmless(error), in_stream: true, heard })?;
             let Some(batch) = batch else {
+                if decoder.ends_whole() {
+                    break;
+                }
                 let error =
                     Error::unavailable("stream-truncated", "the vendor's stream ended before its reply was whole");
                 return Err(Broken { error, in_stream: true, heard });
@@ -128,7 +146,7 @@ impl Run<'_> {
                 }
             }
         }
-        self.ledger.close();
+        self.close_usage().map_err(|error| Broken { error, in_stream: true, heard: true })?;
         decoder.reply().map_err(|error| Broken { error, in_stream: true, heard })
     }
 
@@ -136,6 +154,10 @@ impl Run<'_> {
     fn pass_on(&mut self, delta: Delta) -> Result<bool> {
         match delta {
             Delta::Text(text) => {
+                if self.text.len() + text.len() > TEXT_BYTES_MAX {
+                    let message = format!("the reply has more than {TEXT_BYTES_MAX} bytes of text");
+                    return Err(Error::limit("reply-size", message));
+                }
                 self.events.text(&text)?;
                 self.text.push_str(&text);
                 Ok(true)
@@ -146,8 +168,10 @@ impl Run<'_> {
             }
             Delta::Silent => Ok(true),
             Delta::Usage(usage) => {
-                if self.ledger.note(usage) {
-                    self.events.usage(&self.ledger.total())?;
+                self.usage_untold |= self.ledger.note(usage);
+                let now_ms = self.host.now_ms();
+                if self.usage_told_ms.is_none_or(|told_ms| now_ms.saturating_sub(told_ms) >= USAGE_EVERY_MS) {
+                    self.tell_usage()?;
                 }
                 Ok(false)
             }
@@ -156,6 +180,24 @@ impl Run<'_> {
                 Ok(false)
             }
         }
+    }
+
+    /// Makes an event of the counters, if there is something new: the host stops a run by them whose budget is spent.
+    fn tell_usage(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.usage_untold) {
+            self.usage_told_ms = Some(self.host.now_ms());
+            self.events.usage(&self.ledger.total())?;
+        }
+        Ok(())
+    }
+
+    /// The stream has ended: its counters are final.
+    fn close_usage(&mut self) -> Result<()> {
+        self.ledger.close();
+        self.tell_usage()?;
+        // The first counters of the next stream are told at once: what it read is what it will cost at least.
+        self.usage_told_ms = None;
+        Ok(())
     }
 
     /// Waits, and keeps what the user says meanwhile for the next turn.

@@ -15,6 +15,7 @@
 //!
 //! # Layout
 //! - [`Vendor`], [`Decoder`], [`Turn`], [`Reply`], [`run`]: this file, and the order of things in a run
+//! - [`adapter`]: settings, declarations, refusals and availability, the same for every adapter
 //! - [`exchange`]: one model turn: send, stream, retry
 //! - [`retry`]: how long to wait, as a pure function
 //! - [`ledger`]: what was used
@@ -24,6 +25,7 @@
 //! # What it never does
 //! It knows no vendor, runs no tool itself, and never repeats a request whose output the caller has seen.
 
+pub mod adapter;
 pub mod exchange;
 pub mod ledger;
 pub mod retry;
@@ -86,6 +88,12 @@ pub trait Decoder {
 
     /// Whether the vendor has said that the reply is whole. Nothing is read after that.
     fn is_complete(&self) -> bool;
+
+    /// The body has ended as it should (a connection that broke is an error before). Says whether that makes the reply
+    /// whole: only where the vendor has no last event of its own, and what it said before was an end.
+    fn ends_whole(&mut self) -> bool {
+        false
+    }
 
     /// The reply. Called only when it is whole.
     fn reply(self: Box<Self>) -> Result<Reply>;
@@ -191,6 +199,12 @@ struct Run<'a> {
     system: String,
     transcript: Transcript,
     ledger: Ledger,
+    /// When the counters were last made an event.
+    usage_told_ms: Option<u64>,
+    /// They have changed since.
+    usage_untold: bool,
+    /// The vendor has taken a request that names the attachments.
+    attached: bool,
     /// Text of the reply that is arriving.
     text: String,
     /// Text of the last whole reply that had some.
@@ -219,9 +233,6 @@ impl<'a> Run<'a> {
                 format!("the task has an output schema and the host offers no `{RETURN_RESULT}`"),
             ));
         }
-        for attachment in &task.attachments {
-            events.attached(attachment)?;
-        }
         let system = system::prompt(task, returns);
         Ok(Self {
             host,
@@ -233,6 +244,9 @@ impl<'a> Run<'a> {
             system,
             transcript,
             ledger: Ledger::default(),
+            usage_told_ms: None,
+            usage_untold: false,
+            attached: false,
             text: String::new(),
             output: String::new(),
             steers: Vec::new(),
@@ -271,22 +285,22 @@ impl<'a> Run<'a> {
                 }
                 Stop::Again => {}
                 Stop::Done if reply.calls.is_empty() => {
-                    if self.take_steers()? && may_go_on {
-                        continue;
+                    // What the user added is answered, or the run is out of turns; it is never dropped.
+                    if !self.take_steers()? {
+                        if !returns {
+                            return Ok(self.answered());
+                        }
+                        if reminders == REMINDERS_MAX {
+                            return Ok(End::Failed(Error::invalid(
+                                "no-result",
+                                format!("the model ended without calling `{RETURN_RESULT}`"),
+                            )));
+                        }
+                        reminders += 1;
+                        force_tool = Some(RETURN_RESULT);
+                        let text = format!("Call `{RETURN_RESULT}` now with your final answer. Write no other text.");
+                        self.transcript.push(self.vendor.user(&text));
                     }
-                    if !returns {
-                        return Ok(End::Done);
-                    }
-                    if reminders == REMINDERS_MAX {
-                        return Ok(End::Failed(Error::invalid(
-                            "no-result",
-                            format!("the model ended without calling `{RETURN_RESULT}`"),
-                        )));
-                    }
-                    reminders += 1;
-                    force_tool = Some(RETURN_RESULT);
-                    let text = format!("Call `{RETURN_RESULT}` now with your final answer. Write no other text.");
-                    self.transcript.push(self.vendor.user(&text));
                 }
                 Stop::Done if !may_go_on && !calls_result(&reply.calls) => {
                     // Nobody would read the answers, and what the tools change would surprise.
@@ -303,6 +317,14 @@ impl<'a> Run<'a> {
             self.transcript.save(self.host);
             self.check_budget()?;
         }
+    }
+
+    /// The end of a run whose model has nothing more to say. One that said and did nothing at all did not do the task.
+    fn answered(&self) -> End {
+        if self.output.is_empty() && self.call_ids.is_empty() {
+            return End::Failed(Error::internal("empty-reply", "the model ended without a text and without a call"));
+        }
+        End::Done
     }
 
     /// Runs the calls of one reply and appends an answer for each. Says whether the structured answer was accepted: the

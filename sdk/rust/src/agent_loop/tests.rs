@@ -9,7 +9,7 @@ use crate::host::Request;
 use crate::http::status_error;
 use crate::testing::{FakeHost, Reply as Http, answer, task};
 
-struct Toy;
+pub(super) struct Toy;
 
 #[derive(Default)]
 struct ToyDecoder {
@@ -80,6 +80,10 @@ impl Decoder for ToyDecoder {
                 arguments: arguments.to_string(),
             });
         }
+        if let Some([id, name, arguments]) = data["raw"].as_array().map(Vec::as_slice) {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            self.calls.push(Call { id: text(id), name: text(name), arguments: text(arguments) });
+        }
         if let Some(code) = data["error"].as_str() {
             return Err(Error::unavailable(code, "the vendor says so"));
         }
@@ -91,6 +95,10 @@ impl Decoder for ToyDecoder {
 
     fn is_complete(&self) -> bool {
         self.stop.is_some()
+    }
+
+    fn ends_whole(&mut self) -> bool {
+        self.text.ends_with("the end.")
     }
 
     fn reply(self: Box<Self>) -> Result<Reply> {
@@ -235,6 +243,17 @@ fn a_stream_that_breaks_after_output_fails_the_run_and_keeps_what_was_heard() {
     let host = FakeHost::new().reply(says(&events));
     let outcome = run_task(&host, &task("greet"));
     insta::assert_snapshot!(record(&host, &outcome));
+}
+
+#[test]
+fn a_body_that_ends_is_a_whole_reply_only_where_the_vendor_has_no_last_event() {
+    let host = FakeHost::new().reply(says(&[json!({ "text": "This is the end." })]));
+    let outcome = run_task(&host, &task("greet"));
+    assert_eq!((outcome.finish_reason.as_str(), outcome.output.as_str()), ("done", "This is the end."));
+
+    let broken = says(&[json!({ "text": "This is the end." })]).broken(Error::unavailable("body-truncated", "cut"));
+    let outcome = run_task(&FakeHost::new().reply(broken), &task("greet"));
+    assert_eq!(outcome.error.map(|error| error.code), Some("body-truncated".into()));
 }
 
 #[test]
@@ -418,6 +437,80 @@ fn a_budget_stops_the_run_when_the_vendor_says_what_it_costs() {
     let outcome = run_task(&host, &half);
     assert_eq!(outcome.error.map(|error| error.code), Some("budget".into()));
     assert_eq!(outcome.usage.cost_usd, Some(0.5));
+}
+
+#[test]
+fn counters_that_come_with_each_word_do_not_flood_the_log_and_the_last_is_told() {
+    let mut events: Vec<Value> = (1..50).flat_map(|n| [json!({ "text": "x" }), json!({ "out": n })]).collect();
+    events.push(json!({ "stop": "done" }));
+    let host = FakeHost::new().reply(says(&events));
+    let outcome = run_task(&host, &task("greet"));
+    assert_eq!(outcome.usage.output_tokens, Some(49));
+    let told: Vec<String> = host.event_lines().into_iter().filter(|line| line.contains("\"usage\"")).collect();
+    assert_eq!(
+        told,
+        [r#"notification {"output_tokens":1,"type":"usage"}"#, r#"notification {"output_tokens":49,"type":"usage"}"#]
+    );
+}
+
+#[test]
+fn a_model_that_says_and_does_nothing_has_not_done_the_task() {
+    let host = FakeHost::new().reply(says(&[json!({ "think": "hm" }), json!({ "stop": "done" })]));
+    let outcome = run_task(&host, &task("greet"));
+    assert_eq!(outcome.error.map(|error| error.code), Some("empty-reply".into()));
+
+    let call = says(&[json!({ "call": ["c1", "shell", {}] }), json!({ "stop": "done" })]);
+    let host = FakeHost::new().tools(&["shell"]).reply(call).reply(says(&[json!({ "stop": "done" })]));
+    assert_eq!(run_task(&host, &task("work")).finish_reason, "done", "the work itself can be all that was asked");
+}
+
+#[test]
+fn arguments_that_are_no_json_are_answered_and_the_model_can_repair_them() {
+    let broken = Call { id: "c1".into(), name: "shell".into(), arguments: "{\"command\": \"ls".into() };
+    let text = json!({ "text": "", "stop": "done", "raw": [broken.id, broken.name, broken.arguments] });
+    let host = FakeHost::new().tools(&["shell"]).reply(says(&[text])).reply(done("sorry"));
+    let outcome = run_task(&host, &task("work"));
+    assert_eq!(outcome.finish_reason, "done");
+    let answer = &host.requests()[1].1["messages"][2];
+    assert_eq!(answer["error"], true);
+    assert!(answer["text"].as_str().is_some_and(|text| text.contains("not a JSON object")), "{answer}");
+}
+
+#[test]
+fn a_reply_that_never_ends_is_cut_before_it_fills_the_memory() {
+    let part = json!({ "text": "x".repeat(1024 * 1024) });
+    let events = [part.clone(), part.clone(), part.clone(), part];
+    let body: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+    let host = FakeHost::new().reply(Http::stream(&body, 64 * 1024));
+    let outcome = run_task(&host, &task("greet"));
+    assert_eq!(outcome.error.map(|error| error.code), Some("reply-size".into()));
+    assert_eq!(outcome.output.len(), 3 * 1024 * 1024);
+}
+
+#[test]
+fn a_user_who_steers_at_the_last_turn_is_told_that_the_turns_are_used_up() {
+    let host = FakeHost::new().reply(done("one"));
+    host.steer("and in French");
+    let mut one = task("greet");
+    one.max_rounds = Some(1);
+    let outcome = run_task(&host, &one);
+    assert_eq!((outcome.finish_reason.as_str(), outcome.output.as_str()), ("max_turns", "one"));
+}
+
+#[test]
+fn attachments_are_told_only_when_the_vendor_has_taken_them() {
+    let mut task = task("x");
+    let file = Attachment { kind: "file".into(), name: "a".into(), path: "a".into(), digest: "00".into() };
+    task.attachments = vec![file];
+    let lines = |host: &FakeHost| host.event_lines().into_iter().filter(|line| line.contains("_uploaded")).count();
+    let host = FakeHost::new().reply(Http::new(400, "bad"));
+    run_task(&host, &task);
+    assert_eq!(lines(&host), 0);
+    let host = FakeHost::new().tools(&["shell"]).reply(Http::new(503, "busy"));
+    host.add_reply(says(&[json!({ "call": ["c1", "shell", {}] }), json!({ "stop": "done" })]));
+    host.add_reply(done("ready"));
+    run_task(&host, &task);
+    assert_eq!(lines(&host), 1);
 }
 
 #[test]

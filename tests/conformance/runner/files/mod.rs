@@ -2,6 +2,7 @@
 
 mod agent;
 mod batch;
+mod claude;
 mod control;
 mod identity;
 mod layers;
@@ -18,6 +19,7 @@ pub(crate) fn checks() -> Vec<(&'static str, Check)> {
     let families = [
         agent::CHECKS,
         batch::CHECKS,
+        claude::CHECKS,
         control::CHECKS,
         identity::CHECKS,
         layers::CHECKS,

@@ -4,7 +4,8 @@
 mod bodies;
 mod bounds;
 mod failures;
-mod harness;
+pub(crate) mod harness;
+mod oauth;
 mod redirects;
 mod rights;
 mod secrets;

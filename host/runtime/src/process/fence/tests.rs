@@ -156,7 +156,7 @@ async fn without_the_network_only_named_ports_are_reached() {
         (settings(None, &[]), false, vec![port], true, false),
     ] {
         let (place, _home) = place_with(None, settings.clone(), task);
-        place.endpoints(endpoints.clone());
+        place.serve(endpoints.clone());
         let (said, _) = run(&place, &program, &args, &[(PORT, &text)]).await;
         let what = format!("{settings:?} {task} {endpoints:?}\n{said}");
         assert!(said.contains(&format!("connect={connect}\n")), "{what}");
