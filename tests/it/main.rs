@@ -1,6 +1,8 @@
 //! All integration tests, as one binary.
 
+mod acp;
 mod anthropic;
+mod claude_code;
 mod command;
 mod context;
 mod docs;

@@ -254,7 +254,10 @@ impl Run<'_> {
         };
         self.connection.end(patience_ms(self.host, END_MS));
         let mut turn = self.turn;
-        turn.audit.close(&mut turn.events, self.host)?;
+        // What has no end in a turn that went its way stays as it was asked for; else it was broken off.
+        if turn.halted || !end.as_ref().is_ok_and(Ended::is_plain) {
+            turn.audit.close(&mut turn.events, self.host)?;
+        }
         turn.events.flush()?;
         let usage = turn.usage();
         let text = turn.text.as_str().trim().to_owned();

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::FakeHost;
 use super::socket::{self, Dialed, FakeSocket};
 use crate::error::{Error, Result};
-use crate::host::{Command, Exit, Host, Output, Process, Signal, Socket, StopMode};
+use crate::host::{Command, Exit, Host, Output, Process, Socket, StopMode};
 
 type LineFn = Box<dyn FnMut(&str) -> Vec<Step>>;
 
@@ -265,9 +265,4 @@ impl Drop for Running<'_> {
             self.host.stops.borrow_mut().push("drop");
         }
     }
-}
-
-/// A signal to steer.
-pub(super) fn steer(text: &str) -> Signal {
-    Signal { kind: "steer".into(), text: text.into() }
 }

@@ -105,7 +105,7 @@ pub enum Step {
         /// What to write.
         flood: Flood,
     },
-    /// Closes a standard stream: `stdin`, `stdout` or `stderr`.
+    /// Closes a standard stream, `stdin`, `stdout` or `stderr`, or the `websocket`.
     Close {
         /// Its name.
         close: String,
@@ -130,6 +130,13 @@ pub enum Step {
     Http {
         /// The request.
         http: Request,
+    },
+    /// Serves a websocket on the loopback address and waits for a connection. From then on messages are what lines were:
+    /// `expect` and `serve` read them, `write` and `raw` send one each, and `{"close": "websocket"}` closes it. The port
+    /// is captured as `port`.
+    Websocket {
+        /// How it is served.
+        websocket: Served,
     },
     /// Writes a file; `~/` is the home.
     File {
@@ -191,6 +198,19 @@ pub struct Flood {
     /// How often; unset is until it is stopped.
     #[serde(default)]
     pub times: Option<u64>,
+}
+
+/// A websocket.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Served {
+    /// What is written to stdout when it listens, in parts: a byte, a text, `{"varint": "{{port}}"}`, `{"sized": [..]}`
+    /// with its length before it.
+    #[serde(default)]
+    pub greeting: Vec<Value>,
+    /// Headers without which a connection is refused.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
 }
 
 /// A request.
