@@ -13,6 +13,8 @@ mod hostile;
 mod ingest;
 mod library;
 mod openai;
+#[cfg(target_os = "linux")]
+mod orphans;
 mod peer;
 mod processes;
 mod project;
