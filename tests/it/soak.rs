@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use midplane::core::event::EventKind;
 use midplane::core::outcome::FinishReason;
 use serde_json::{Value, json};
@@ -82,7 +83,7 @@ async fn every_run_ends_once_whatever_the_vendor_does() {
         let own: Vec<usize> = (0..runs).skip(row).step_by(WIRES.len()).collect();
         let mut done = 0;
         for lane in own.chunks(LANES) {
-            let reasons = futures(lane.iter().map(|number| one(&world, wire, *number / WIRES.len()))).await;
+            let reasons = join_all(lane.iter().map(|number| one(&world, wire, *number / WIRES.len()))).await;
             for reason in reasons {
                 done += usize::from(reason == FinishReason::Done);
                 *ends.entry((wire.name, reason.as_str())).or_default() += 1;
@@ -131,23 +132,4 @@ async fn one(world: &World, wire: &Wire, number: usize) -> FinishReason {
     }
     assert_eq!(ran.text().is_empty(), ran.outcome.output.is_empty(), "what was heard is in the log and in the outcome");
     reason
-}
-
-/// All of them side by side, in order.
-async fn futures<T>(all: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
-    let mut pending: Vec<_> = all.map(|future| (Box::pin(future), None)).collect();
-    std::future::poll_fn(|context| {
-        for (future, value) in pending.iter_mut().filter(|(_, value)| value.is_none()) {
-            if let std::task::Poll::Ready(ready) = future.as_mut().poll(context) {
-                *value = Some(ready);
-            }
-        }
-        if pending.iter().all(|(_, value)| value.is_some()) {
-            std::task::Poll::Ready(())
-        } else {
-            std::task::Poll::Pending
-        }
-    })
-    .await;
-    pending.into_iter().filter_map(|(_, value)| value).collect()
 }

@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    batch, check, completions, config, context, doctor, explain, grant, identity, plugin, profile, requests, run, runs,
-    schema, secret,
+    agents, batch, check, completions, config, context, conversations, doctor, explain, grant, identity, plugin,
+    profile, requests, run, runs, schema, secret,
 };
 use crate::logging::Filter;
 
@@ -76,6 +76,10 @@ pub(crate) enum Command {
     /// List, follow, feed, cancel and remove runs
     #[command(subcommand)]
     Runs(runs::RunsCommand),
+    /// Show what each agent can do, and what it refuses and why
+    Agents(agents::AgentsArgs),
+    /// List conversations with vendors that a run can go on with
+    Conversations(conversations::ConversationsArgs),
     /// Check event batches
     #[command(subcommand)]
     Batch(batch::BatchCommand),

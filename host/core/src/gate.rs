@@ -8,6 +8,7 @@
 //! ```text
 //! http      permission url + method   ∩ http:             then, for the address that the name resolves to,
 //! address   public, or the host of a granted URL itself, or address:
+//! token     of an account: the place that the account names ∩ secret:, its addresses public or address:
 //! credential, secret in a request     permission's credential ∩ http: ∩ secret:
 //! command   permission argv           ∩ command:          env and secrets of it: listed there ∩ env: / secret:
 //! workspace, folder, shell            permission          ∩ workspace: / folder: / shell
@@ -20,7 +21,7 @@ use crate::Error;
 use crate::address::{AddressClass, address_class};
 use crate::endpoint::Target;
 use crate::ids::ProfileName;
-use crate::manifest::{ANONYMOUS, Credential};
+use crate::manifest::{ANONYMOUS, Credential, Scheme};
 use crate::permission::{Access, FolderPath, Grant, Grants, Permission, Permissions};
 use crate::text::shown;
 
@@ -60,6 +61,16 @@ pub enum Request<'a> {
         ip: IpAddr,
         /// For which request.
         target: &'a Target,
+    },
+    /// Connect to an address of the place where an account is exchanged for a token. The place itself is the operator's
+    /// word: it stands in the secret.
+    TokenAddress {
+        /// The address.
+        ip: IpAddr,
+        /// Where the account says that it is exchanged.
+        target: &'a Target,
+        /// The account.
+        secret: &'a str,
     },
     /// Have the placeholder of a secret replaced in the body of a request.
     SecretInRequest {
@@ -219,6 +230,7 @@ pub fn check<'a>(rights: &Rights<'a>, request: &Request<'_>) -> Result<Allowed<'
         Request::Http { method, target } => gate.http(method, target),
         Request::Credential { method, target, named } => gate.credential(method, target, named),
         Request::Address { ip, target } => gate.address(ip, target),
+        Request::TokenAddress { ip, target, secret } => gate.token_address(ip, target, secret),
         Request::SecretInRequest { name, method, target } => gate.secret_in_request(name, method, target),
         Request::SecretInCommand { name, argv } => gate.in_command(Variable::Secret, name, argv),
         Request::Workspace { write } => gate.workspace(write),
@@ -334,7 +346,8 @@ impl<'a> Gate<'a> {
         let action = || format!("send the secret `{}` to {}", shown(name, 80), call(method, target));
         let rule = self
             .rules(method, target)
-            .find(|rule| rule.secret == name)
+            // An account is there to be exchanged, not to be sent.
+            .find(|rule| rule.secret == name && !matches!(rule.scheme, Scheme::GoogleOauth { .. }))
             .ok_or_else(|| self.permission_missing("credential", action()))?;
         allowed.grants.push(self.granted(Grant::Secret(rule.secret.clone()), "grant-missing", action)?);
         Ok(allowed)
@@ -350,9 +363,37 @@ impl<'a> Gate<'a> {
             .ok_or_else(|| self.permission_missing("permission-missing", action()))?;
         let mut allowed = self.url_granted(target, nearest, action)?;
         // The operator wrote this very address into the grant of the URL.
-        let written = target.ip() == Some(ip);
-        if class == AddressClass::Public || written {
-            return Ok(allowed);
+        if target.ip() != Some(ip) {
+            allowed.grants.extend(self.address_opened(ip, class, action)?);
+        }
+        Ok(allowed)
+    }
+
+    fn token_address(&self, ip: IpAddr, target: &Target, secret: &str) -> Result<Allowed<'a>, Denial> {
+        let class = address_class(ip);
+        let action = || format!("connect to the {class} address `{ip}` for `{}`", shown(&target.to_string(), 200));
+        let is_account = |rule: &Credential| rule.secret == secret && matches!(rule.scheme, Scheme::GoogleOauth { .. });
+        let asked = self.permissions().any(|permission| match permission {
+            Permission::Http { credential: Some(rule), .. } => is_account(rule),
+            _ => false,
+        });
+        if !asked {
+            return Err(self.permission_missing("permission-missing", action()));
+        }
+        let mut grants = vec![self.granted(Grant::Secret(secret.to_owned()), "grant-missing", action)?];
+        grants.extend(self.address_opened(ip, class, action)?);
+        Ok(Allowed { grants, credential: None })
+    }
+
+    /// The grant that an address needs; none for a public one.
+    fn address_opened(
+        &self,
+        ip: IpAddr,
+        class: AddressClass,
+        action: impl Fn() -> String,
+    ) -> Result<Option<&'a Grant>, Denial> {
+        if class == AddressClass::Public {
+            return Ok(None);
         }
         // A mapped address is dialled as the IPv4 address that it holds.
         let plain = ip.to_canonical();
@@ -363,10 +404,8 @@ impl<'a> Gate<'a> {
             Grant::Address(net) => net.contains(&plain),
             _ => false,
         };
-        let grant =
-            self.find(opens).ok_or_else(|| self.grant_missing("address-refused", action(), Grant::address(ip)))?;
-        allowed.grants.push(grant);
-        Ok(allowed)
+        let denied = || self.grant_missing("address-refused", action(), Grant::address(ip));
+        self.find(opens).map(Some).ok_or_else(denied)
     }
 
     fn command(&self, argv: &[String]) -> Result<Allowed<'a>, Denial> {

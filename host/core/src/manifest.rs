@@ -206,7 +206,17 @@ pub enum Scheme {
         /// Its name.
         parameter: String,
     },
+    /// `authorization: Bearer <token>`, the secret being an account of Google (JSON with a service account's key or a
+    /// refresh token) that the host exchanges for the token.
+    #[serde(rename = "google-oauth")]
+    GoogleOauth {
+        /// What the token is good for: scopes with a space between.
+        scope: String,
+    },
 }
+
+/// The scope of [`Scheme::GoogleOauth`] where the manifest names none: all of Google Cloud that the account may use.
+pub const GOOGLE_SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 
 /// `[[endpoints]]`: a place on loopback that lives as long as a run and stands for a URL of the plugin's. What is sent to it
 /// goes on through the egress gate, which applies the credential: the program that the plugin drives needs none.

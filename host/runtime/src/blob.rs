@@ -102,6 +102,11 @@ impl BlobSpace {
         Self { dir: dir.into().into(), budget, redactor }
     }
 
+    /// The same space, its blobs masked by another redactor.
+    pub(crate) fn hiding(&self, redactor: &Redactor) -> Self {
+        Self { redactor: redactor.clone(), ..self.clone() }
+    }
+
     /// A blob that a task fills while others read. `size` is what the source said, if it did. Needs a tokio runtime.
     pub(crate) fn arriving(&self, mut source: impl Source + 'static, size: Option<u64>) -> Arc<dyn Blob> {
         let store = Arc::new(Store::new(self, size));

@@ -329,7 +329,11 @@ impl Driver {
                 data: event.data.clone(),
             });
         }
-        index_of(&state, &self.profile, &self.task_id, self.created_ms, Some(self.owner.clone()), self.summary.clone())
+        let mut summary = self.summary.clone();
+        if let (Some(id), Some(fields)) = (&state.session_id, summary.as_object_mut()) {
+            fields.insert("session_id".to_owned(), json!(id));
+        }
+        index_of(&state, &self.profile, &self.task_id, self.created_ms, Some(self.owner.clone()), summary)
     }
 }
 

@@ -16,4 +16,9 @@ pub const FIRST_PARTY: &[Embedded] = &[
     embedded!("agent-playbook", "agent_playbook.wasm"),
     embedded!("agent-anthropic", "agent_anthropic.wasm"),
     embedded!("agent-openai", "agent_openai.wasm"),
+    embedded!("agent-gemini", "agent_gemini.wasm"),
+    embedded!("agent-claude-code", "agent_claude_code.wasm"),
+    embedded!("agent-codex", "agent_codex.wasm"),
+    embedded!("agent-antigravity", "agent_antigravity.wasm"),
+    embedded!("agent-acp", "agent_acp.wasm"),
 ];

@@ -16,6 +16,7 @@
 //! - [`identity`], [`context`]: who runs where, and all that follows from it; [`secret`]: where secrets come from
 //! - [`check`]: the files of a project, read and checked
 //! - `telemetry`: ended runs as traces to an OTLP collector, if one is named
+//! - `matrix`, `conversations`: what agents can do and refuse; vendors' threads, as their runs tell
 //! - `view`: what is shown of runs, plugins, profiles and grants
 //!
 //! # What it never does
@@ -32,6 +33,7 @@ mod call;
 pub mod check;
 pub mod config;
 pub mod context;
+mod conversations;
 mod driver;
 mod egress;
 mod endpoints;
@@ -42,6 +44,7 @@ mod helper;
 mod host;
 pub mod identity;
 mod ingest;
+mod matrix;
 mod owner;
 pub mod paths;
 mod placeholder;
@@ -64,10 +67,12 @@ pub use admit::{Refusal, Run, RunRequest};
 pub use approval::{Asked, Asker, Reply};
 pub use config::{Config, Selection, Sources};
 pub use context::RuntimeContext;
+pub use conversations::Conversation;
 pub use first_party::FIRST_PARTY;
 pub use helper::main as helper_main;
 pub use host::{Builder, CancelReceipt, Host};
 pub use ingest::{Ingested, OutsideRun};
+pub use matrix::{AgentView, Rejection};
 pub use midplane_core as core;
 pub use midplane_engine::plugin::Availability;
 pub use midplane_store::{Leases, Machines, RunQuery, RunRow};

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use midplane_plugin::agent::Usage;
 use midplane_plugin::agent_loop::{Decoder, Delta, Reply, Stop};
+use midplane_plugin::error::cut;
 use midplane_plugin::host::Call;
 use midplane_plugin::sse::SseEvent;
 use midplane_plugin::{Error, Result};
@@ -23,6 +24,8 @@ const BLOCKS_MAX: usize = 1024;
 pub struct MessageStream {
     blocks: BTreeMap<u64, Block>,
     stop_reason: Option<String>,
+    /// What the vendor says about a refusal.
+    explanation: Option<String>,
     complete: bool,
 }
 
@@ -66,6 +69,9 @@ impl Decoder for MessageStream {
                 if let Some(reason) = data["delta"]["stop_reason"].as_str() {
                     self.stop_reason = Some(reason.to_owned());
                 }
+                if let Some(text) = data["delta"]["stop_details"]["explanation"].as_str() {
+                    self.explanation = Some(cut(text.to_owned(), 500));
+                }
                 deltas.push(Delta::Usage(usage(&data["usage"])));
             }
             "message_stop" => self.complete = true,
@@ -91,7 +97,10 @@ impl Decoder for MessageStream {
         let stop = match stop_word.as_str() {
             "max_tokens" | "model_context_window_exceeded" => Stop::MaxTokens,
             "pause_turn" => Stop::Again,
-            "refusal" => Stop::Failed(Error::denied("refusal", "the model declined to answer")),
+            "refusal" => {
+                let why = self.explanation.map(|text| format!(": {text}")).unwrap_or_default();
+                Stop::Failed(Error::denied("refusal", format!("the model declined to answer{why}")))
+            }
             // `end_turn`, `stop_sequence`, `tool_use`, and a reason that is added later: the calls decide.
             _ => Stop::Done,
         };
@@ -112,6 +121,8 @@ impl Decoder for MessageStream {
                 Err(error) => return Err(error),
             }
         }
+        // A pause for the vendor's own tools leaves none of ours open; where it did, they are answered first.
+        let stop = if stop == Stop::Again && !calls.is_empty() { Stop::Done } else { stop };
         let messages =
             if content.is_empty() { Vec::new() } else { vec![json!({ "role": "assistant", "content": content })] };
         Ok(Reply { messages, calls, stop, stop_word })

@@ -5,7 +5,7 @@ use midplane_plugin::agent::{Attachment, Session, Task};
 use midplane_plugin::testing::{FakeHost, Reply, answer, task};
 use midplane_plugin::{Agent, Value, json};
 
-use crate::AnthropicAgent;
+use crate::wire::Anthropic;
 
 fn host() -> FakeHost {
     FakeHost::new().setting("base_url", "https://vendor.example/v1/").setting("model", "claude-test")
@@ -59,7 +59,7 @@ fn message(blocks: Vec<Vec<Value>>, reason: &str) -> Vec<Value> {
 }
 
 fn record(host: &FakeHost, task: Task) -> String {
-    let outcome = AnthropicAgent::run(host, task);
+    let outcome = Anthropic::run(host, task);
     let mut lines = match outcome {
         Ok(outcome) => vec![
             format!("finish {} rounds {} session {:?}", outcome.finish_reason, outcome.rounds, outcome.session_id),
@@ -138,7 +138,7 @@ fn a_stream_cut_at_any_byte_decodes_to_the_same() {
     let run = |bytes: usize| {
         let host =
             host().tools(&["list_dir"]).reply(Reply::stream(&body, bytes)).reply(stream(&message(vec![], "end_turn")));
-        let outcome = AnthropicAgent::run(&host, task("x")).expect("an outcome");
+        let outcome = Anthropic::run(&host, task("x")).expect("an outcome");
         (outcome, host.call_lines(), host.requests()[1].1.clone())
     };
     let whole = run(body.len());
@@ -154,7 +154,7 @@ fn each_stop_reason_ends_as_documented() {
     for reason in ["end_turn", "stop_sequence", "max_tokens", "model_context_window_exceeded", "refusal", "added_later"]
     {
         let host = host().reply(stream(&message(vec![text()], reason)));
-        let outcome = AnthropicAgent::run(&host, task("x")).expect("an outcome");
+        let outcome = Anthropic::run(&host, task("x")).expect("an outcome");
         let error = outcome.error.map(|error| format!("{:?} {}", error.kind, error.code));
         lines.push(format!("{reason}: {} {:?} {:?}", outcome.finish_reason, outcome.output, error));
     }
@@ -171,7 +171,7 @@ fn a_paused_turn_is_sent_back_and_goes_on() {
     let host = host()
         .reply(stream(&message(vec![search], "pause_turn")))
         .reply(stream(&message(vec![text_block(0, &["found"])], "end_turn")));
-    let outcome = AnthropicAgent::run(&host, task("x")).expect("an outcome");
+    let outcome = Anthropic::run(&host, task("x")).expect("an outcome");
     assert_eq!((outcome.finish_reason.as_str(), outcome.output.as_str(), outcome.rounds), ("done", "found", 2));
     assert_eq!(outcome.usage.input_tokens, Some(24), "both requests are counted");
     let sent = &host.requests()[1].1["messages"];
@@ -214,7 +214,7 @@ fn a_stream_that_ends_before_message_stop_is_no_success_at_any_event() {
     let events = message(vec![text_block(0, &["some", "thing"])], "end_turn");
     for length in 0..events.len() {
         let host = host().setting("retries_max", "0").reply(stream(&events[..length]));
-        let outcome = AnthropicAgent::run(&host, task("x")).expect("an outcome");
+        let outcome = Anthropic::run(&host, task("x")).expect("an outcome");
         assert_eq!(outcome.finish_reason, "failed", "{length} events");
         assert_eq!(outcome.error.map(|error| error.code), Some("stream-truncated".into()));
         assert_eq!(outcome.usage.input_tokens, (length > 0).then_some(12), "usage is kept");
@@ -237,7 +237,7 @@ fn a_malformed_stream_is_a_typed_error() {
     let mut lines = Vec::new();
     for body in bad {
         let host = host().tools(&["shell"]).reply(Reply::stream(&body, 5));
-        let outcome = AnthropicAgent::run(&host, task("x")).expect("an outcome");
+        let outcome = Anthropic::run(&host, task("x")).expect("an outcome");
         let error = outcome.error.expect("failed");
         lines.push(format!("{:?} {}: {}", error.kind, error.code, error.message));
     }
@@ -251,7 +251,7 @@ fn events_that_are_not_known_are_skipped() {
     let mut body = text(&events);
     body = body.replacen("event: ping\ndata: {\"type\":\"ping\"}", "event: ping\ndata: not JSON", 1);
     let host = host().reply(Reply::stream(&body, 9));
-    let outcome = AnthropicAgent::run(&host, task("x")).expect("an outcome");
+    let outcome = Anthropic::run(&host, task("x")).expect("an outcome");
     assert_eq!(outcome.output, "ok");
 }
 
@@ -279,7 +279,7 @@ fn each_error_body_has_its_kind_and_says_whether_to_repeat() {
     for (status, body) in cases {
         let reply = Reply::new(status, body).header("retry-after", "3").header("content-type", "application/json");
         let host = host().setting("retries_max", "0").reply(reply);
-        let outcome = AnthropicAgent::run(&host, task("x")).expect("an outcome");
+        let outcome = Anthropic::run(&host, task("x")).expect("an outcome");
         let error = outcome.error.expect("failed");
         lines.push(format!("{status} {:?} {} {:?}: {}", error.kind, error.code, error.retry_after_ms, error.message));
     }
@@ -315,13 +315,104 @@ fn a_structured_answer_is_forced_only_without_thinking() {
         let mut task = task("x");
         task.output_schema = Some("{}".into());
         task.reasoning_effort = effort.map(str::to_owned);
-        let outcome = AnthropicAgent::run(&host, task).expect("an outcome");
+        let outcome = Anthropic::run(&host, task).expect("an outcome");
         assert_eq!(outcome.finish_reason, "done");
         assert_eq!(host.call_lines(), "return_result {\"n\":42}\n");
         host.requests()[1].1["tool_choice"].clone()
     };
     assert_eq!(run(None), json!({"type": "tool", "name": "return_result"}));
     assert_eq!(run(Some("high")), Value::Null);
+}
+
+/// The form of the request by the generation of the model: a number of tokens, or a word.
+#[test]
+fn thinking_by_model_and_word() {
+    let models = ["claude-sonnet-4-5", "claude-3-7-sonnet-20250219", "claude-opus-4-6", "claude-opus-5", "claude-next"];
+    let mut lines = Vec::new();
+    for model in models {
+        for effort in [None, Some("none"), Some("low"), Some("xhigh"), Some("max"), Some("2000")] {
+            let host =
+                host().tools(&["return_result"]).reply(stream(&message(vec![text_block(0, &["x"])], "end_turn")));
+            let mut task = task("x");
+            task.model = Some(model.into());
+            task.reasoning_effort = effort.map(str::to_owned);
+            let issues = Anthropic::validate(&host, &task);
+            let said = match issues.first() {
+                Some(issue) => format!("{}: {}", issue.field, issue.message),
+                None => {
+                    let _ = Anthropic::run(&host, task);
+                    let body = &host.requests()[0].1;
+                    format!("{} {} {}", body["max_tokens"], body["thinking"], body["output_config"])
+                }
+            };
+            lines.push(format!("{model} {}: {said}", effort.unwrap_or("-")));
+        }
+    }
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+/// What is searched and found by the vendor's own tools belongs to the reply, and goes back as it came.
+#[test]
+fn blocks_of_the_vendors_own_tools_go_back_unchanged() {
+    let search = block(
+        0,
+        json!({"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}),
+        &[
+            json!({"type": "input_json_delta", "partial_json": "{\"query\":"}),
+            json!({"type": "input_json_delta", "partial_json": "\"x\"}"}),
+        ],
+    );
+    let found = json!({"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": [
+        {"type": "web_search_result", "url": "https://x.example", "title": "X", "encrypted_content": "b3BhcXVl", "page_age": null}]});
+    let cited = block(
+        2,
+        json!({"type": "text", "text": ""}),
+        &[
+            json!({"type": "text_delta", "text": "It is x."}),
+            json!({"type": "citations_delta", "citation": {"type": "web_search_result_location", "url": "https://x.example", "encrypted_index": "RW8="}}),
+            json!({"type": "added_later_delta", "x": 1}),
+        ],
+    );
+    let added = json!({"type": "added_later", "kept": [1, 2]});
+    let events = message(
+        vec![search, block(1, found, &[]), cited, block(3, added, &[]), tool_block(4, "toolu_1", "list_dir", &[])],
+        "tool_use",
+    );
+    let host = host()
+        .setting("prompt_cache", "false")
+        .tools(&["list_dir"])
+        .reply(stream(&events))
+        .reply(stream(&message(vec![text_block(0, &["Done."])], "end_turn")));
+    let outcome = Anthropic::run(&host, task("x")).expect("an outcome");
+    assert_eq!(
+        (outcome.finish_reason.as_str(), host.call_lines().as_str()),
+        ("done", "list_dir {}\n"),
+        "only ours is run"
+    );
+    insta::assert_snapshot!(serde_json::to_string_pretty(&host.requests()[1].1["messages"]).expect("JSON"));
+}
+
+#[test]
+fn a_refusal_says_why_and_a_pause_with_calls_answers_them() {
+    let mut refused = message(vec![text_block(0, &["I can"])], "refusal");
+    let at = refused.len() - 2;
+    refused[at]["delta"]["stop_details"] =
+        json!({"type": "refusal", "category": "cyber", "explanation": "it could do harm"});
+    let outcome = Anthropic::run(&host().reply(stream(&refused)), task("x")).expect("an outcome");
+    let error = outcome.error.expect("failed");
+    assert_eq!(
+        (error.code.as_str(), error.message.as_str()),
+        ("refusal", "the model declined to answer: it could do harm")
+    );
+
+    let paused = message(vec![tool_block(0, "toolu_1", "list_dir", &[])], "pause_turn");
+    let host = host()
+        .tools(&["list_dir"])
+        .reply(stream(&paused))
+        .reply(stream(&message(vec![text_block(0, &["ok"])], "end_turn")));
+    let outcome = Anthropic::run(&host, task("x")).expect("an outcome");
+    assert_eq!((outcome.output.as_str(), host.call_lines().as_str()), ("ok", "list_dir {}\n"));
+    assert_eq!(host.requests()[1].1["messages"][2]["content"][0]["tool_use_id"], "toolu_1");
 }
 
 #[test]
@@ -335,16 +426,14 @@ fn what_cannot_be_honoured_is_listed_in_the_order_of_the_task() {
         |kind: &str| Attachment { kind: kind.into(), name: kind.into(), path: kind.into(), digest: "00".into() };
     task.attachments = vec![attachment("skill"), attachment("video")];
     let host = FakeHost::new().setting("base_url", "vendor.example");
-    let issues: Vec<String> = AnthropicAgent::validate(&host, &task)
-        .iter()
-        .map(|issue| format!("{}: {}", issue.field, issue.message))
-        .collect();
+    let issues: Vec<String> =
+        Anthropic::validate(&host, &task).iter().map(|issue| format!("{}: {}", issue.field, issue.message)).collect();
     insta::assert_snapshot!(issues.join("\n"));
 }
 
 #[test]
 fn a_plain_task_has_no_issues() {
-    assert_eq!(AnthropicAgent::validate(&host(), &task("x")), []);
+    assert_eq!(Anthropic::validate(&host(), &task("x")), []);
 }
 
 #[test]
@@ -362,7 +451,7 @@ fn availability_asks_only_when_probed() {
     ];
     let mut lines = Vec::new();
     for (index, host) in cases.into_iter().enumerate() {
-        let report = AnthropicAgent::availability(&host, if index == 0 { 0 } else { 2000 });
+        let report = Anthropic::availability(&host, if index == 0 { 0 } else { 2000 });
         let sent: Vec<String> =
             host.requests().iter().map(|(head, _)| format!("{} {}", head.method, head.url)).collect();
         lines.push(format!("{:?} {} {} {sent:?}", report.status, report.reason, report.message));

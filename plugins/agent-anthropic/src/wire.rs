@@ -2,7 +2,7 @@
 
 use midplane_plugin::agent_loop::{Decoder, Turn, Vendor};
 use midplane_plugin::host::Answer;
-use midplane_plugin::http::{Builder, body_message, header, retry_after_ms, status_error};
+use midplane_plugin::http::{Builder, body_message, header, status_error, with_retry_after};
 use midplane_plugin::{Error, Result};
 use serde_json::{Value, json};
 
@@ -14,41 +14,79 @@ pub const VERSION: &str = "2023-06-01";
 const THINKING_TOKENS_MIN: u32 = 1024;
 /// Most that is asked for.
 const THINKING_TOKENS_MAX: u32 = 64_000;
+/// The room for thinking of a model that thinks without being asked.
+const THINKING_TOKENS_DEFAULT: u32 = 24_576;
 
-/// How much the model may think, in tokens; 0 is off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Thinking(u32);
+/// The tokens of an effort: a word, or a number.
+pub fn effort_tokens(effort: &str) -> Result<u32> {
+    Ok(match effort {
+        "none" | "off" => 0,
+        "low" => 2048,
+        "medium" => 8192,
+        "high" => 24_576,
+        "xhigh" => 36_000,
+        // With the reply's own default it stays below the 64000 tokens that most models can write.
+        "max" => 47_000,
+        number => match number.parse() {
+            Ok(tokens @ THINKING_TOKENS_MIN..=THINKING_TOKENS_MAX) => tokens,
+            _ => {
+                return Err(Error::invalid(
+                    "reasoning-effort",
+                    format!(
+                        "`{effort}` is none of `none`, `low`, `medium`, `high`, `xhigh`, `max` or a number of tokens \
+                         from {THINKING_TOKENS_MIN} to {THINKING_TOKENS_MAX}"
+                    ),
+                ));
+            }
+        },
+    })
+}
+
+/// How the model is asked to think. Models up to 4.5 take a number of tokens; later ones measure it themselves, by a word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Thinking {
+    /// Tokens to add to those of the reply, since the vendor counts them together.
+    room: u32,
+    /// `thinking` and `output_config` of the request, where there is something to say.
+    fields: Vec<(&'static str, Value)>,
+}
 
 impl Thinking {
-    /// No thinking.
-    pub const OFF: Self = Self(0);
-
-    /// Reads an effort: a word, or a number of tokens.
-    pub fn parse(effort: &str) -> Result<Self> {
-        let tokens = match effort {
-            "none" | "off" => 0,
-            "low" => 2048,
-            "medium" => 8192,
-            "high" => 24_576,
-            "max" => THINKING_TOKENS_MAX,
-            number => match number.parse() {
-                Ok(tokens @ THINKING_TOKENS_MIN..=THINKING_TOKENS_MAX) => tokens,
-                _ => {
-                    return Err(Error::invalid(
-                        "reasoning-effort",
-                        format!(
-                            "`{effort}` is none of `none`, `low`, `medium`, `high`, `max` or a number of tokens from \
-                             {THINKING_TOKENS_MIN} to {THINKING_TOKENS_MAX}"
-                        ),
-                    ));
-                }
-            },
+    /// What an effort is for a model.
+    pub fn of(effort: Option<&str>, model: &str) -> Result<Self> {
+        let version = version(model);
+        let Some(effort) = effort else {
+            // From 5 on models think unless they are told not to.
+            return Ok(Self { room: if version >= (5, 0) { THINKING_TOKENS_DEFAULT } else { 0 }, fields: Vec::new() });
         };
-        Ok(Self(tokens))
+        let tokens = effort_tokens(effort)?;
+        let fields = match tokens {
+            0 if version >= (5, 0) => vec![("thinking", json!({ "type": "disabled" }))],
+            0 => Vec::new(),
+            _ if version < (4, 6) => vec![("thinking", json!({ "type": "enabled", "budget_tokens": tokens }))],
+            _ if effort.parse::<u32>().is_ok() => {
+                return Err(Error::invalid(
+                    "reasoning-effort",
+                    format!("`{effort}` is a number, and the model takes only words such as `high`"),
+                ));
+            }
+            _ => vec![("thinking", json!({ "type": "adaptive" })), ("output_config", json!({ "effort": effort }))],
+        };
+        Ok(Self { room: tokens, fields })
     }
 
-    fn is_on(self) -> bool {
-        self.0 > 0
+    fn is_on(&self) -> bool {
+        self.room > 0
+    }
+}
+
+/// The version in the name of a model, before or after that of its family; a date is none. A name without one is taken
+/// for an old model, whose form more servers know.
+fn version(model: &str) -> (u32, u32) {
+    let mut numbers = model.split(['-', '.', '@']).filter(|part| part.len() < 8).filter_map(|part| part.parse().ok());
+    match numbers.next() {
+        Some(major) => (major, numbers.next().unwrap_or(0)),
+        None => (0, 0),
     }
 }
 
@@ -57,10 +95,10 @@ impl Thinking {
 pub struct Anthropic {
     /// Where it is, without `/v1` and without a slash at the end.
     pub base_url: String,
+    /// The model of a task that names none.
+    pub model: String,
     /// Most tokens of one reply, thinking not counted.
     pub max_tokens: u32,
-    /// How much it may think.
-    pub thinking: Thinking,
     /// Whether the start of the conversation is marked for the vendor's cache.
     pub prompt_cache: bool,
     /// Names for `anthropic-beta`.
@@ -96,18 +134,19 @@ impl Vendor for Anthropic {
     }
 
     fn request(&self, turn: &Turn<'_>) -> Result<Builder> {
+        let thinking = Thinking::of(turn.effort, turn.model)?;
         let mut body = json!({
             "model": turn.model,
             // The vendor counts thinking into `max_tokens`.
-            "max_tokens": self.max_tokens.saturating_add(self.thinking.0),
+            "max_tokens": self.max_tokens.saturating_add(thinking.room),
             "stream": true,
             "messages": turn.messages,
         });
         if !turn.system.is_empty() {
             body["system"] = json!([{ "type": "text", "text": turn.system }]);
         }
-        if self.thinking.is_on() {
-            body["thinking"] = json!({ "type": "enabled", "budget_tokens": self.thinking.0 });
+        for (field, value) in &thinking.fields {
+            body[*field] = value.clone();
         }
         if !turn.tools.is_empty() {
             let tools = turn.tools.iter().map(|tool| {
@@ -116,7 +155,7 @@ impl Vendor for Anthropic {
             });
             body["tools"] = Value::Array(tools.collect::<Result<_>>()?);
             // While it thinks, the vendor refuses to be forced.
-            if let Some(name) = turn.force_tool.filter(|_| !self.thinking.is_on()) {
+            if let Some(name) = turn.force_tool.filter(|_| !thinking.is_on()) {
                 body["tool_choice"] = json!({ "type": "tool", "name": name });
             }
         }
@@ -145,10 +184,7 @@ impl Vendor for Anthropic {
             return Error::limit("spend-limit", format!("the vendor's spend limit is reached: {message}"));
         }
         match parsed["error"]["type"].as_str().and_then(|kind| typed_error(kind, &message)) {
-            Some(error) => match retry_after_ms(headers) {
-                Some(ms) if error.is_retryable() => error.retry_after_ms(ms),
-                _ => error,
-            },
+            Some(error) => with_retry_after(error, headers),
             None => status_error(status, headers, &message),
         }
     }

@@ -33,9 +33,9 @@ pub fn hello(storage_directory: &str) -> Vec<u8> {
     framed
 }
 
-/// `OutputConfig`, once all of it has come; unset while more is needed. Errors: `invalid` code `handshake` for what is
-/// no such message.
-pub fn answer(bytes: &[u8]) -> Result<Option<Listening>> {
+/// `OutputConfig` and how many bytes it took, once all of it has come; unset while more is needed. Errors: `invalid` code
+/// `handshake` for what is no such message.
+pub fn answer(bytes: &[u8]) -> Result<Option<(Listening, usize)>> {
     let Some((length, rest)) = bytes.split_first_chunk::<4>() else { return Ok(None) };
     let length = u32::from_le_bytes(*length) as usize;
     if length > ANSWER_BYTES_MAX {
@@ -63,7 +63,8 @@ pub fn answer(bytes: &[u8]) -> Result<Option<Listening>> {
     let port = port.ok_or_else(|| wrong("it names no port"))?;
     // A key is sent as a header.
     let key = key.filter(|key| key.bytes().all(|byte| byte.is_ascii_graphic()));
-    Ok(Some(Listening { port, key: key.ok_or_else(|| wrong("it names no key"))? }))
+    let key = key.ok_or_else(|| wrong("it names no key"))?;
+    Ok(Some((Listening { port, key }, 4 + length)))
 }
 
 fn varint(mut value: u64, into: &mut Vec<u8>) {
@@ -131,7 +132,10 @@ mod tests {
         for cut in 0..real.len() {
             assert_eq!(answer(&real[..cut]), Ok(None), "{cut} bytes");
         }
-        assert_eq!(answer(&real), Ok(Some(Listening { port: 48353, key: "k3y!".into() })));
+        let listening = Listening { port: 48353, key: "k3y!".into() };
+        assert_eq!(answer(&real), Ok(Some((listening.clone(), real.len()))));
+        let more = [real.as_slice(), b"more"].concat();
+        assert_eq!(answer(&more), Ok(Some((listening, real.len()))));
     }
 
     #[test]

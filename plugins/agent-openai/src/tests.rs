@@ -579,3 +579,75 @@ fn availability_asks_for_the_models() {
     assert_eq!(report.reason, "available");
     assert_eq!(host.requests()[0].0.url, "https://api.openai.com/v1/models");
 }
+
+/// Each value of each event, replaced by something else: a vendor that changes its mind is an error or a poorer reply,
+/// never a panic, and what is called has a name and an id.
+#[test]
+fn no_stream_makes_the_decoders_panic() {
+    let mut calls = vec![created()];
+    calls.push(item_done(0, function_call("call_a", "shell", "{}")));
+    calls.push(json!({"type": "response.reasoning_summary_part.added", "summary_index": 1}));
+    calls.push(json!({"type": "response.reasoning_summary_text.delta", "delta": "hm"}));
+    calls.push(completed("incomplete", json!({"incomplete_details": {"reason": "max_output_tokens"}})));
+    let failed = vec![completed("failed", json!({"error": {"code": "server_error", "message": "broke"}}))];
+    let mut chunks = chats("Hi there");
+    chunks.insert(
+        1,
+        chunk(json!({"reasoning": "hm", "tool_calls": [{"index": 0, "id": "a", "function": {"name": "shell", "arguments": "{}"}}]}), None),
+    );
+    let mut decoded = 0;
+    for (api, events) in
+        [(Api::Responses, says("Hi")), (Api::Responses, calls), (Api::Responses, failed), (Api::Chat, chunks)]
+    {
+        for (at, event) in events.iter().enumerate() {
+            for pointer in pointers(event, String::new()) {
+                for other in
+                    [Value::Null, json!(-5), json!(1e300), json!("x"), json!([]), json!({}), json!([{"text": 1}])]
+                {
+                    let mut changed = events.clone();
+                    *changed[at].pointer_mut(&pointer).expect("it is there") = other;
+                    decoded += 1;
+                    decode(api, &changed);
+                }
+            }
+        }
+    }
+    assert!(decoded > 1000, "{decoded}");
+}
+
+fn decode(api: Api, events: &[Value]) {
+    let mut decoder: Box<dyn Decoder> = match api {
+        Api::Responses => Box::new(responses::ResponseStream::default()),
+        Api::Chat => Box::new(chat::ChatStream::default()),
+    };
+    let mut deltas = Vec::new();
+    for event in events {
+        let name = event["type"].as_str().unwrap_or("message").to_owned();
+        let event = midplane_plugin::sse::SseEvent { name, data: event.to_string() };
+        if decoder.event(&event, &mut deltas).is_err() {
+            return;
+        }
+    }
+    if (decoder.is_complete() || decoder.ends_whole())
+        && let Ok(reply) = decoder.reply()
+    {
+        for call in reply.calls {
+            assert!(!call.id.is_empty() && !call.name.is_empty(), "{call:?}");
+        }
+    }
+}
+
+/// The places of all values in a document.
+fn pointers(value: &Value, at: String) -> Vec<String> {
+    let mut all = vec![at.clone()];
+    match value {
+        Value::Object(fields) => {
+            all.extend(fields.iter().flat_map(|(name, value)| pointers(value, format!("{at}/{name}"))))
+        }
+        Value::Array(values) => {
+            all.extend(values.iter().enumerate().flat_map(|(index, value)| pointers(value, format!("{at}/{index}"))));
+        }
+        _ => {}
+    }
+    all
+}

@@ -165,6 +165,12 @@ impl Audit {
         self.open.iter().any(|open| open.id == id)
     }
 
+    /// Whether any call has begun and not ended.
+    #[must_use]
+    pub fn has_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     /// The run is over: what has no end is told as cancelled, and stays `requested` in the outcome.
     pub fn close(&mut self, events: &mut Events<'_>, host: &dyn Host) -> Result<()> {
         let ids: Vec<String> = self.open.iter().map(|open| open.id.clone()).collect();

@@ -20,6 +20,9 @@ pub(crate) struct DoctorArgs {
     /// Ask the vendors, too, at most ten seconds each
     #[arg(long)]
     probe: bool,
+    /// Only whether each agent could run, and why not
+    #[arg(long)]
+    agents: bool,
 }
 
 /// How long a vendor may take to answer.
@@ -57,6 +60,12 @@ struct Readiness {
 
 pub(crate) async fn run(app: &App, args: DoctorArgs) -> anyhow::Result<Exit> {
     let mut report = Report { checks: Vec::new(), profiles: Vec::new() };
+    if args.agents {
+        let host = app.host().await?;
+        report.profiles(&host, &args).await?;
+        app.answer(&report.profiles, || report.text())?;
+        return Ok(Exit::Done);
+    }
     let paths = &app.paths;
     let folders = format!("data {}, cache {}", paths.data.display(), paths.cache.display());
     report.check("folders", folder(&paths.data).and_then(|()| folder(&paths.cache)).map(|()| folders));
@@ -68,15 +77,7 @@ pub(crate) async fn run(app: &App, args: DoctorArgs) -> anyhow::Result<Exit> {
         Ok(host) => {
             report.check("store", host.check_store().await.map(|()| "sound".to_owned()));
             report.check("plugins", plugins(&host).await);
-            for profile in host.profiles().await? {
-                let probe = if args.probe { PROBE } else { Duration::ZERO };
-                let name = profile.name.to_string();
-                let found = match profile.error {
-                    Some(error) => Err(error),
-                    None => host.availability(&name, probe).await,
-                };
-                report.profiles.push(Readiness::new(name, found));
-            }
+            report.profiles(&host, &args).await?;
         }
         // The same as the configuration's, if that is what is wrong.
         Err(error) => match error.downcast::<Error>() {
@@ -141,6 +142,22 @@ impl Report {
             Ok(detail) => Check { name, ok: true, detail, error: None },
             Err(error) => Check { name, ok: false, detail: error.message.clone(), error: Some(error) },
         });
+    }
+
+    async fn profiles(&mut self, host: &Host, args: &DoctorArgs) -> Result<()> {
+        let probe = if args.probe { PROBE } else { Duration::ZERO };
+        for profile in host.profiles().await? {
+            if args.agents && profile.kind.is_some_and(|kind| kind != "agent") {
+                continue;
+            }
+            let name = profile.name.to_string();
+            let found = match profile.error {
+                Some(error) => Err(error),
+                None => host.availability(&name, probe).await,
+            };
+            self.profiles.push(Readiness::new(name, found));
+        }
+        Ok(())
     }
 
     /// That a profile is not ready is no fault of the installation.

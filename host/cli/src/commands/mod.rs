@@ -4,11 +4,13 @@ use crate::app::App;
 use crate::cli::Command;
 use crate::exit::Exit;
 
+pub(crate) mod agents;
 pub(crate) mod batch;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod context;
+pub(crate) mod conversations;
 pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod grant;
@@ -27,6 +29,8 @@ pub(crate) async fn run(app: &App, command: Command) -> anyhow::Result<Exit> {
         Command::Run(args) => run::run(app, *args).await,
         Command::Runs(command) => runs::run(app, command).await,
         Command::Batch(command) => batch::run(app, command),
+        Command::Agents(args) => agents::run(app, args).await,
+        Command::Conversations(args) => conversations::run(app, args).await,
         Command::Plugin(command) => plugin::run(app, command).await,
         Command::Profile(command) => profile::run(app, command).await,
         Command::Grant(command) => grant::run(app, command).await,

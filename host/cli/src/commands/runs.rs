@@ -13,7 +13,7 @@ use midplane::core::agent::project::Projection;
 use midplane::core::event::Record;
 use midplane::core::{Error, ProfileName, RunId};
 use midplane::view::{OutputFile, RunView};
-use midplane::{CancelReceipt, Host, RunQuery, RunRow};
+use midplane::{CancelReceipt, Host, OpenQuestion, Reply, RunQuery, RunRow};
 use serde_json::{Value, json};
 
 use crate::app::App;
@@ -74,6 +74,22 @@ pub(crate) enum RunsCommand {
         /// The message; `@FILE` reads a file, `-` standard input
         #[arg(value_name = "TEXT|@FILE|-")]
         text: Source,
+    },
+    /// Answer a question that a vendor's program waits with, or list what it waits for
+    Approve {
+        #[command(flatten)]
+        run: RunArg,
+        /// The question; the only one where there is one
+        question: Option<String>,
+        /// Answer with no
+        #[arg(long)]
+        decline: bool,
+        /// Why, in words that the model may be told
+        #[arg(long, default_value = "", value_name = "TEXT")]
+        message: String,
+        /// List the questions and answer none
+        #[arg(long, conflicts_with_all = ["question", "decline", "message"])]
+        list: bool,
     },
     /// Make a run that is fed from outside, and print its id
     Open {
@@ -163,6 +179,20 @@ pub(crate) async fn run(app: &App, command: RunsCommand) -> anyhow::Result<Exit>
             host.steer(&run_id, &text).await?;
             app.answer(&json!({ "run_id": run_id, "sent": true }), || format!("sent to run `{run_id}`\n"))?;
         }
+        RunsCommand::Approve { run, question, decline, message, list } => {
+            let run_id = host.find(&run.run).await?;
+            let open = host.questions(&run_id).await?;
+            if list {
+                app.answer(&open, || questions(&open))?;
+            } else {
+                let id = chosen(&run_id, question, &open)?;
+                host.answer(&run_id, &id, Reply { allowed: !decline, message }).await?;
+                let word = if decline { "declined" } else { "allowed" };
+                app.answer(&json!({ "run_id": run_id, "question": id, "allowed": !decline }), || {
+                    format!("{word} `{id}` of run `{run_id}`\n")
+                })?;
+            }
+        }
         RunsCommand::Open { open } => feed::open(app, &host, open).await?,
         RunsCommand::Ingest { run } => {
             let run_id = host.find(&run.run).await?;
@@ -204,6 +234,30 @@ pub(crate) async fn run(app: &App, command: RunsCommand) -> anyhow::Result<Exit>
         }
     }
     Ok(Exit::Done)
+}
+
+/// The question that is answered: the one that was named, or the only one.
+fn chosen(run_id: &RunId, named: Option<String>, open: &[OpenQuestion]) -> Result<String, Error> {
+    match (named, open) {
+        (Some(id), _) => Ok(id),
+        (None, [one]) => Ok(one.id.clone()),
+        (None, []) => Err(Error::conflict("question-closed", format!("run `{run_id}` waits for no answer"))),
+        (None, several) => {
+            let ids: Vec<&str> = several.iter().map(|question| question.id.as_str()).collect();
+            let message = format!("run `{run_id}` waits for several answers: {}", ids.join(", "));
+            Err(Error::invalid("question", message).hint("name one; `--list` shows them"))
+        }
+    }
+}
+
+fn questions(open: &[OpenQuestion]) -> String {
+    let mut table = Table::new(["QUESTION", "KIND", "SINCE", "TITLE"]);
+    let now_ms = units::now_ms();
+    for question in open {
+        let since = units::duration(now_ms.saturating_sub(question.asked_ms));
+        table.row([question.id.clone(), question.kind.clone(), since, question.title.clone()]);
+    }
+    table.text("it waits for no answer")
 }
 
 /// How events are printed.

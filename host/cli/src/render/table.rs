@@ -3,27 +3,40 @@
 use console::{measure_text_width, style};
 use midplane::core::text::escape_controls;
 
-/// Rows below a head. The last column is not padded, so that long texts end where they end.
-pub(crate) struct Table {
-    rows: Vec<Vec<String>>,
-}
+/// Rows below a head of so many columns. The last column is not padded, so that long texts end where they end.
+pub(crate) struct Table(Grid);
 
 impl Table {
     /// A table with these columns.
     pub(crate) fn new<const N: usize>(head: [&str; N]) -> Self {
-        Self { rows: vec![head.map(str::to_owned).to_vec()] }
+        Self(Grid { rows: vec![head.map(str::to_owned).to_vec()] })
     }
 
-    /// One more row. Control characters are escaped: names and messages come from outside.
+    /// One more row.
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.map(|cell| escape_controls(&cell, false)).to_vec());
+        self.0.row(cells.to_vec());
     }
 
     /// The lines; `empty` where there are no rows.
     pub(crate) fn text(&self, empty: &str) -> String {
-        if self.rows.len() == 1 {
-            return format!("{empty}\n");
-        }
+        if self.0.rows.len() == 1 { format!("{empty}\n") } else { self.0.text() }
+    }
+}
+
+/// The same where the number of columns is known at run time alone. The first row is the head.
+#[derive(Default)]
+pub(crate) struct Grid {
+    rows: Vec<Vec<String>>,
+}
+
+impl Grid {
+    /// One more row. Control characters are escaped: names and messages come from outside.
+    pub(crate) fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells.iter().map(|cell| escape_controls(cell, false)).collect());
+    }
+
+    /// The lines.
+    pub(crate) fn text(&self) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
         let width = |column: usize| {
             self.rows

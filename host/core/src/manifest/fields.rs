@@ -7,8 +7,8 @@ use toml::de::DeTable;
 
 use super::reader::{Field, Section, Source, suggestion};
 use super::{
-    ANONYMOUS, Credential, Endpoint, MANIFEST_BYTES_MAX, Manifest, PermissionRequest, PluginKind, Scheme, Setting,
-    SettingType, Template, Wanted,
+    ANONYMOUS, Credential, Endpoint, GOOGLE_SCOPE, MANIFEST_BYTES_MAX, Manifest, PermissionRequest, PluginKind, Scheme,
+    Setting, SettingType, Template, Wanted,
 };
 use crate::Result;
 use crate::endpoint::{Prefix, public_part};
@@ -118,7 +118,7 @@ fn identifier(text: &str, also: &[u8]) -> bool {
 fn credentials(root: &Section<'_>) -> Result<Vec<Credential>> {
     let mut credentials: Vec<Credential> = Vec::new();
     for field in root.get("credentials").map_or_else(|| Ok(Vec::new()), |field| field.list())? {
-        let section = field.section(&["name", "scheme", "header", "parameter", "username", "secret"])?;
+        let section = field.section(&["name", "scheme", "header", "parameter", "username", "scope", "secret"])?;
         let name = section.need("name")?;
         let text = name.string()?;
         if !identifier(text, b"_-") {
@@ -145,8 +145,11 @@ fn scheme(section: &Section<'_>) -> Result<Scheme> {
         ("header", Some("header")),
         ("basic", Some("username")),
         ("query", Some("parameter")),
+        ("google-oauth", Some("scope")),
     ])?;
-    for (field, scheme) in [("header", "header"), ("username", "basic"), ("parameter", "query")] {
+    for (field, scheme) in
+        [("header", "header"), ("username", "basic"), ("parameter", "query"), ("scope", "google-oauth")]
+    {
         if own != Some(field) {
             section.without(field, &format!("belongs to `scheme = \"{scheme}\"` only"))?;
         }
@@ -154,6 +157,9 @@ fn scheme(section: &Section<'_>) -> Result<Scheme> {
     let Some(own) = own else {
         return Ok(Scheme::Bearer);
     };
+    if own == "scope" {
+        return google_scope(section).map(|scope| Scheme::GoogleOauth { scope });
+    }
     let field = section.need(own)?;
     let text = field.string()?;
     Ok(match own {
@@ -187,6 +193,19 @@ pub(crate) fn credential_header(text: &str) -> Result<String, &'static str> {
         return Err("names a header that the host sets itself, or that belongs to the connection");
     }
     Ok(header)
+}
+
+/// Scopes of RFC 6749: printable, with one space between.
+fn google_scope(section: &Section<'_>) -> Result<String> {
+    let Some(field) = section.get("scope") else {
+        return Ok(GOOGLE_SCOPE.to_owned());
+    };
+    let text = field.string()?;
+    let word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
+    if text.len() > 1024 || !text.split(' ').all(word) {
+        return Err(field.fail("is not a list of scopes").hint(format!("write for example `{GOOGLE_SCOPE}`")));
+    }
+    Ok(text.to_owned())
 }
 
 /// Headers that frame a message, steer the connection, or that the host sets: a secret in one of them would be lost or

@@ -15,6 +15,7 @@ use aho_corasick::automaton::{Automaton, StateID};
 use aho_corasick::nfa::contiguous::NFA;
 use aho_corasick::{Anchored, MatchKind};
 
+use super::SecretValue;
 use super::encodings::{Form, forms};
 use super::redactor::REDACTED;
 use crate::{Error, Result};
@@ -39,6 +40,8 @@ const VALUE_BYTES_MAX: usize = 16 * 1024;
 pub struct Secrets {
     matcher: Option<Arc<Matcher>>,
     weak: Vec<String>,
+    /// What went in, for a set with one more.
+    values: Arc<Vec<(String, SecretValue)>>,
 }
 
 impl Secrets {
@@ -49,6 +52,7 @@ impl Secrets {
     pub fn new<N: AsRef<str>, V: AsRef<[u8]>>(values: impl IntoIterator<Item = (N, V)>) -> Result<Self> {
         let mut names = Vec::new();
         let mut weak = Vec::new();
+        let mut kept = Vec::new();
         let mut unique = BTreeMap::new();
         let mut numeric = false;
         for (name, value) in values {
@@ -66,6 +70,7 @@ impl Secrets {
             if value.len() < TOKEN_BYTES_MIN {
                 continue;
             }
+            kept.push((name.to_owned(), SecretValue::new(value)));
             numeric |= value.iter().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(byte));
             for Form { mut bytes, whole } in forms(value) {
                 bytes.make_ascii_lowercase();
@@ -76,7 +81,7 @@ impl Secrets {
             names.push(name.to_owned());
         }
         let matcher = if unique.is_empty() { None } else { Some(Arc::new(Matcher::new(&unique, names, numeric)?)) };
-        Ok(Self { matcher, weak })
+        Ok(Self { matcher, weak, values: Arc::new(kept) })
     }
 
     /// The names whose values have less than 8 bytes, and are found as whole tokens only or (below 4) not at all.
@@ -85,8 +90,8 @@ impl Secrets {
         &self.weak
     }
 
-    pub(super) fn into_matcher(self) -> Option<Arc<Matcher>> {
-        self.matcher
+    pub(super) fn into_parts(self) -> (Option<Arc<Matcher>>, Arc<Vec<(String, SecretValue)>>) {
+        (self.matcher, self.values)
     }
 }
 

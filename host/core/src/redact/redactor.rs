@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::matcher::Matcher;
-use super::{Secrets, is_sensitive_key};
-use crate::Error;
+use super::{SecretValue, Secrets, is_sensitive_key};
+use crate::{Error, Result};
 
 /// What stands where a value was hidden for the name of its field, and where [`SecretValue`](super::SecretValue) prints.
 pub const REDACTED: &str = "[redacted]";
@@ -17,13 +17,22 @@ pub const REDACTED: &str = "[redacted]";
 #[derive(Clone, Default)]
 pub struct Redactor {
     pub(super) matcher: Option<Arc<Matcher>>,
+    values: Arc<Vec<(String, SecretValue)>>,
 }
 
 impl Redactor {
     /// A redactor of these live values.
     #[must_use]
     pub fn new(secrets: Secrets) -> Self {
-        Self { matcher: secrets.into_matcher() }
+        let (matcher, values) = secrets.into_parts();
+        Self { matcher, values }
+    }
+
+    /// A redactor that also hides a value that came later, such as a token for which a secret was exchanged. The errors
+    /// are those of [`Secrets::new`].
+    pub fn with(&self, name: &str, value: &SecretValue) -> Result<Self> {
+        let known = self.values.iter().map(|(name, value)| (name.as_str(), value.expose()));
+        Ok(Self::new(Secrets::new(known.chain([(name, value.expose())]))?))
     }
 
     /// Bytes without live values. Borrowed where there is none.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::encodings::forms;
-use super::{Redactor, Secrets, Stream, TextStream};
+use super::{Redactor, SecretValue, Secrets, Stream, TextStream};
 use crate::Error;
 
 const API: &str = "sk-live-7Q/x+9=&\"<k>";
@@ -433,4 +433,14 @@ proptest! {
         let redactor = redactor(&[("A", "\u{1}unlikely-value\u{1}x"), ("B", "\u{2}another")]);
         prop_assert!(matches!(redactor.text(&text), std::borrow::Cow::Borrowed(same) if same == text));
     }
+}
+
+#[test]
+fn a_value_that_comes_later_is_hidden_beside_the_others() {
+    let before = redactor(&[("KEY", "sk-live-0123456789")]);
+    let after = before.with("TOKEN", &SecretValue::new("ya29.a0Ab-cdefghij")).unwrap();
+    assert_eq!(before.text("ya29.a0Ab-cdefghij"), "ya29.a0Ab-cdefghij", "the one from before is what it was");
+    assert_eq!(after.text("sk-live-0123456789 YA29.a0Ab-cdefghij"), "[redacted:KEY] [redacted:TOKEN]");
+    let error = after.with("LONG", &SecretValue::new("x".repeat(20_000))).unwrap_err();
+    assert_eq!(error.code, "secret-too-long");
 }

@@ -34,7 +34,8 @@ pub(super) fn apply(rule: &Credential, value: &SecretValue, url: &mut Url, heade
         Ok(())
     };
     match &rule.scheme {
-        Scheme::Bearer => set(AUTHORIZATION, &[b"Bearer ", value]),
+        // Of an account the value is the token that it was exchanged for.
+        Scheme::Bearer | Scheme::GoogleOauth { .. } => set(AUTHORIZATION, &[b"Bearer ", value]),
         Scheme::Header { header } => {
             let name = HeaderName::from_bytes(header.as_bytes())
                 .map_err(|_| Error::internal("credential", format!("the rule `{}` names no header", rule.name)))?;
@@ -84,7 +85,7 @@ impl Egress {
             return Err(unusable(name, "it is empty"));
         }
         // Values are read when the run begins. One that was changed since would come back in an echo unredacted.
-        if bytes.len() >= HIDDEN_BYTES_MIN && matches!(self.redactor.bytes(bytes), std::borrow::Cow::Borrowed(_)) {
+        if bytes.len() >= HIDDEN_BYTES_MIN && matches!(self.redactor().bytes(bytes), std::borrow::Cow::Borrowed(_)) {
             return Err(unusable(name, "it was changed since the call began").hint("run it again"));
         }
         Ok(value)

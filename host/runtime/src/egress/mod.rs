@@ -12,6 +12,7 @@
 //! - [`request`]: what a guest may write, and which of its headers are dropped
 //! - `resolve`, `connect`: name to checked addresses; address to connection
 //! - [`auth`]: a secret put into a request: by a credential rule, or for placeholders in a body
+//! - [`oauth`]: an account exchanged for a token, which is then the secret
 //! - [`send`]: one hop after the other, what may have happened, the audit
 //! - [`response`]: the head, the body as it arrives, the body as a blob
 //! - [`budget`]: what the requests of one run may move
@@ -32,6 +33,7 @@
 mod auth;
 mod budget;
 mod connect;
+mod oauth;
 mod request;
 mod resolve;
 mod response;
@@ -43,11 +45,11 @@ use async_trait::async_trait;
 use midplane_core::Result;
 use midplane_core::gate::Rights;
 use midplane_core::permission::{Grants, Permissions};
-use midplane_core::redact::Redactor;
 use midplane_engine::ports::{Http, HttpBody, HttpRequest, HttpResponse, SignedRequest};
 
 pub(crate) use self::budget::HttpBudget;
 pub(crate) use self::connect::{Tls, connect};
+pub(crate) use self::oauth::{AccessTokens, TokenUse};
 pub(crate) use self::resolve::{ADDRESSES_MAX, Resolve, SystemResolver};
 use crate::blob::BlobSpace;
 use crate::call::Call;
@@ -64,14 +66,14 @@ pub(crate) struct Egress {
     pub(crate) grants: Arc<Grants>,
     /// Values, once they may be sent.
     pub(crate) secrets: Arc<dyn SecretSource>,
-    /// Hides these values in all that comes back.
-    pub(crate) redactor: Redactor,
     /// What stands for secrets in the bodies of this run.
     pub(crate) placeholders: Arc<Placeholders>,
     /// Shared by all calls of the run.
     pub(crate) budget: Arc<HttpBudget>,
     /// Where bodies become blobs.
     pub(crate) blobs: BlobSpace,
+    /// What hides the values of the call in all that comes back, and the tokens that are exchanged for them.
+    pub(crate) tokens: TokenUse,
     /// Shared by all runs.
     pub(crate) tls: Tls,
     /// Names to addresses.

@@ -36,6 +36,16 @@ impl Egress {
     /// The addresses of the target that the gate allows. Where a name has allowed and refused ones, the allowed ones are
     /// left; where all are refused the first refusal is the error.
     pub(super) async fn addresses(&self, target: &Target, note: &mut Note<'_>) -> Result<Vec<SocketAddr>> {
+        self.addresses_if(target, note, |ip| Request::Address { ip, target }).await
+    }
+
+    /// The same, where `request` is what to ask the gate about each.
+    pub(super) async fn addresses_if<'r>(
+        &self,
+        target: &Target,
+        note: &mut Note<'_>,
+        request: impl Fn(IpAddr) -> Request<'r>,
+    ) -> Result<Vec<SocketAddr>> {
         let found = match target.ip() {
             Some(ip) => vec![ip],
             None => {
@@ -54,7 +64,7 @@ impl Egress {
         let mut allowed = Vec::new();
         let mut refused: Option<Denial> = None;
         for ip in found.into_iter().take(ADDRESSES_MAX) {
-            match midplane_core::gate::check(&self.rights(), &Request::Address { ip, target }) {
+            match midplane_core::gate::check(&self.rights(), &request(ip)) {
                 Ok(by) => {
                     note.allowed(&by);
                     // A mapped address leads to the IPv4 address in it, which is the one that was judged.

@@ -1,5 +1,6 @@
 //! One hop after the other, each through the whole gate; what may have happened when it fails; the audit of it.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,17 +11,20 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, USER_AGENT};
 use http::{Method, Uri};
 use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use midplane_core::endpoint::Target;
 use midplane_core::gate::{Allowed, Denial, check};
-use midplane_core::manifest::{ANONYMOUS, Credential};
+use midplane_core::manifest::{ANONYMOUS, Credential, Scheme};
 use midplane_core::text::shown;
 use midplane_core::{Error, ErrorKind, Result};
 use midplane_engine::ports::{Blob, HttpBody, HttpRequest};
 use tokio::time::{Instant, timeout_at};
+use url::Url;
 
 use super::connect::connect;
+use super::oauth::Applied;
 use super::request::Checked;
 use super::response::{Connection, HEAD_BYTES_MAX, HEADERS_MAX, Response, Watch};
 use super::{Egress, auth};
@@ -89,7 +93,7 @@ impl Egress {
 
     pub(super) fn note(&self, request: &Checked) -> Note<'_> {
         let target = format!("{} {}", request.method, request.target);
-        let target = self.redactor.text(&target).into_owned();
+        let target = self.redactor().text(&target).into_owned();
         Note {
             call: &self.call,
             target,
@@ -136,11 +140,34 @@ impl Egress {
                 SendBody::Blob(BlobBody { left: blob.size().await?, offset: 0, blob, reading: None })
             }
         };
-        let message = self.message(request, allowed.credential, body).await?;
-        let size = message.body().size() + head_bytes(message.headers()) + request.target.url().as_str().len() as u64;
+        let (message, applied) = self.message(request, allowed.credential, body).await?;
+        let (answer, connection) = self.transmit(&request.target, &addresses, message, left, note).await?;
+        if let Some(applied) = applied {
+            self.answered(&applied, answer.status().as_u16());
+        }
+        let watch = Watch {
+            changing: request.is_changing(),
+            idle_ms: self.call.limits.http_idle_ms_max,
+            place: request.target.to_string(),
+            budget: Arc::clone(&self.budget),
+        };
+        let own_header = allowed.credential.and_then(auth::header_of);
+        let redactor = self.redactor();
+        Ok(Response::new(answer, connection, watch, &redactor, own_header, self.blobs.hiding(&redactor)))
+    }
+
+    /// Writes a message to a connection of its own and waits for the head of the answer.
+    pub(super) async fn transmit(
+        &self,
+        target: &Target,
+        addresses: &[SocketAddr],
+        message: http::Request<SendBody>,
+        left: &AtomicBool,
+        note: &mut Note<'_>,
+    ) -> Result<(http::Response<Incoming>, Connection)> {
+        let size = message.body().size() + head_bytes(message.headers()) + target.url().as_str().len() as u64;
         self.budget.take_bytes(size)?;
-        let io = connect(&request.target, &addresses, &self.tls).await?;
-        let target = &request.target;
+        let io = connect(target, addresses, &self.tls).await?;
         let broken =
             |why: &str| Error::unavailable("broken", format!("`{target}` gave no answer: {}", shown(why, 200)));
         let (mut sender, connection) = http1::Builder::new()
@@ -172,29 +199,37 @@ impl Egress {
         }
         self.budget.take_bytes(size)?;
         note.size_bytes += size;
-        let watch = Watch {
-            changing: request.is_changing(),
-            idle_ms: self.call.limits.http_idle_ms_max,
-            place: target.to_string(),
-            budget: Arc::clone(&self.budget),
-        };
-        let own_header = allowed.credential.and_then(auth::header_of);
-        Ok(Response::new(answer, connection, watch, &self.redactor, own_header, self.blobs.clone()))
+        Ok((answer, connection))
     }
 
-    /// What is written to the connection.
+    /// What is written to the connection, with the credential in it; and which token it was, where it was one.
     async fn message(
         &self,
         request: &Checked,
         rule: Option<&Credential>,
         body: SendBody,
-    ) -> Result<http::Request<SendBody>> {
+    ) -> Result<(http::Request<SendBody>, Option<Applied>)> {
         let mut url = request.target.url().clone();
         let mut headers = request.headers.clone();
+        let mut applied = None;
         if let Some(rule) = rule {
-            let value = self.secret(&rule.secret).await?;
+            let mut value = self.secret(&rule.secret).await?;
+            if let Scheme::GoogleOauth { scope } = &rule.scheme {
+                let (token, used) = self.token(&rule.secret, &value, scope).await?;
+                (value, applied) = (token, Some(used));
+            }
             auth::apply(rule, &value, &mut url, &mut headers)?;
         }
+        Ok((Self::written(request, &url, headers, body)?, applied))
+    }
+
+    /// A message with the headers that only the host sets.
+    pub(super) fn written(
+        request: &Checked,
+        url: &Url,
+        mut headers: HeaderMap,
+        body: SendBody,
+    ) -> Result<http::Request<SendBody>> {
         let unusable =
             |what: &str| Error::invalid("url", format!("`{}` has {what} that cannot be sent", request.target));
         let host = url.host_str().unwrap_or_default();
@@ -225,7 +260,8 @@ impl Egress {
             return Err(Error::denied("address-refused", format!("`{from}` redirects to `{to}`, away from TLS")));
         }
         // A server that writes the credential of a query into its redirect would pass it on to another.
-        if origin(from) != origin(&to) && matches!(self.redactor.bytes(location.as_bytes()), std::borrow::Cow::Owned(_))
+        if origin(from) != origin(&to)
+            && matches!(self.redactor().bytes(location.as_bytes()), std::borrow::Cow::Owned(_))
         {
             return Err(Error::denied("credential", format!("`{from}` redirects to `{to}` with a secret in the URL")));
         }
@@ -234,7 +270,7 @@ impl Egress {
 
     /// Without live values, which a server may have put into what a message quotes.
     fn clean(&self, mut error: Error) -> Error {
-        self.redactor.error(&mut error);
+        self.redactor().error(&mut error);
         error
     }
 }
@@ -291,7 +327,7 @@ impl Note<'_> {
         denial.into()
     }
 
-    fn end(mut self, error: Option<&Error>) {
+    pub(super) fn end(mut self, error: Option<&Error>) {
         let outcome = match error {
             None => "ok".to_owned(),
             Some(error) if error.kind == ErrorKind::Denied => "denied".to_owned(),
@@ -322,7 +358,7 @@ impl Drop for Note<'_> {
 }
 
 /// What is sent after the head. Its length is always known.
-enum SendBody {
+pub(super) enum SendBody {
     Bytes(Bytes),
     Blob(BlobBody),
 }
@@ -330,7 +366,7 @@ enum SendBody {
 /// A read of a blob under way.
 type Reading = Pin<Box<dyn Future<Output = Result<Vec<u8>>> + Send>>;
 
-struct BlobBody {
+pub(super) struct BlobBody {
     blob: Arc<dyn Blob>,
     offset: u64,
     left: u64,

@@ -10,7 +10,7 @@ use midplane_core::event::Event;
 use midplane_core::limits::Limits;
 use midplane_core::manifest::{Credential, Scheme};
 use midplane_core::permission::{Origin, Permission, Requested};
-use midplane_core::redact::{SecretValue, Secrets};
+use midplane_core::redact::{Redactor, SecretValue, Secrets};
 use midplane_core::{Error, ProfileName};
 use midplane_engine::Control;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -263,6 +263,8 @@ pub(crate) struct Setup {
     pub(crate) names: HashMap<String, Vec<Vec<IpAddr>>>,
     pub(crate) limits: Limits,
     pub(crate) tls: Option<Tls>,
+    /// Shared by gates that are calls of one host.
+    pub(crate) tokens: Arc<AccessTokens>,
 }
 
 pub(crate) struct Gate {
@@ -293,6 +295,7 @@ impl Setup {
             names: HashMap::new(),
             limits: Limits::default(),
             tls: None,
+            tokens: Arc::default(),
         }
     }
 
@@ -358,7 +361,7 @@ impl Setup {
             grants: Arc::new(self.grants.iter().map(|text| (text.parse().unwrap(), Origin::Once)).collect()),
             secrets: Arc::new(Values(self.values)),
             blobs: BlobSpace::new(std::env::temp_dir(), budget, redactor.clone()),
-            redactor,
+            tokens: TokenUse::new(&self.tokens, &redactor),
             placeholders: Arc::new(Placeholders::new().unwrap()),
             budget: Arc::new(HttpBudget::new(&self.limits)),
             tls: self.tls.unwrap_or_else(|| Tls::shared().unwrap()),

@@ -5,6 +5,7 @@ mod bodies;
 mod bounds;
 mod failures;
 pub(crate) mod harness;
+mod oauth;
 mod redirects;
 mod rights;
 mod secrets;

@@ -45,8 +45,11 @@ impl Sockets {
             return Ok(Self { folder: None, helper: None });
         }
         let Some(helper) = helper else {
-            return Err(Error::unsupported("helper-missing", "an MCP server with a secret or a URL needs the helper program")
-                .hint("name it with `Host::builder().helper(path)`; the `midplane` command is one"));
+            return Err(Error::unsupported(
+                "helper-missing",
+                "an MCP server with a secret or a URL needs the helper program",
+            )
+            .hint("name it with `Host::builder().helper(path)`; the `midplane` command is one"));
         };
         // Readable by this user alone, and short: the path of a socket has about a hundred bytes.
         let folder = tempfile::Builder::new().prefix("midplane-mcp-").tempdir().map_err(|error| {

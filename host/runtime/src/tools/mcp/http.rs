@@ -52,7 +52,8 @@ impl HttpServer {
         further: &Headers,
         body: HttpBody,
     ) -> Result<Box<dyn HttpResponse>, Failure> {
-        let mut headers: Vec<(String, String)> = own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let mut headers: Vec<(String, String)> =
+            own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         headers.extend(session.map(|id| (SESSION.to_owned(), id.to_owned())));
         let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
         headers.extend(further.iter().filter_map(|(name, value)| Some((name.to_string(), text(value)?))));
@@ -74,7 +75,11 @@ impl HttpServer {
         let status = response.status();
         let body = read(&mut *response, REFUSAL_BYTES_MAX).await.unwrap_or_default();
         let body = shown(String::from_utf8_lossy(&body).trim(), 300);
-        let why = if body.is_empty() { format!("it answered HTTP {status}") } else { format!("it answered HTTP {status}: {body}") };
+        let why = if body.is_empty() {
+            format!("it answered HTTP {status}")
+        } else {
+            format!("it answered HTTP {status}: {body}")
+        };
         let mut error = Error::unavailable("mcp-server", why.clone());
         if matches!(status, 401 | 403) {
             error = error.hint("name the secret that it wants as `secret` of the server, and grant it");
@@ -99,10 +104,8 @@ impl StreamableHttpClient for HttpServer {
         _auth_header: Option<String>,
         custom_headers: Headers,
     ) -> Result<Posted, Failure> {
-        let own = vec![
-            ("content-type", "application/json".to_owned()),
-            ("accept", format!("application/json, {EVENTS}")),
-        ];
+        let own =
+            vec![("content-type", "application/json".to_owned()), ("accept", format!("application/json, {EVENTS}"))];
         let body = HttpBody::Bytes(serde_json::to_vec(&message)?);
         let mut response = self.send("POST", &uri, session_id.as_deref(), own, &custom_headers, body).await?;
         match response.status() {
@@ -111,7 +114,8 @@ impl StreamableHttpClient for HttpServer {
             200..=299 => {}
             _ => return Err(self.refused(response).await),
         }
-        let header = |name: &str| response.headers().into_iter().find(|(known, _)| known == name).map(|(_, value)| value);
+        let header =
+            |name: &str| response.headers().into_iter().find(|(known, _)| known == name).map(|(_, value)| value);
         let (kind, session) = (header("content-type").unwrap_or_default(), header(SESSION));
         if kind.starts_with(EVENTS) {
             return Ok(Posted::Sse(self.events(response), session));

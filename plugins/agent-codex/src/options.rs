@@ -1,0 +1,226 @@
+//! Settings, and what the program, a thread and a turn are started with.
+//!
+//! Permissions of a task are set on the thread and again on each turn: a thread that is resumed keeps what it was
+//! started with, and a turn's word wins over it. How they are mapped depends on who answers the agent's questions:
+//!
+//! | mode | `approvals = "host"` | `approvals = "vendor"` (as agent-runtime-kit maps) |
+//! |---|---|---|
+//! | strict | `never`, files always read-only | `never` |
+//! | cautious | `untrusted`: asks before each command but known reading ones | `never` |
+//! | default, permissive | `on-request` | `on-request`, reviewed by a model of the vendor |
+//!
+//! Files: `read-only`, `workspace-write`, `danger-full-access`. The network of commands is off unless the task says so
+//! (nothing can shut it off at full access). A named profile of the vendor replaces both.
+
+use midplane_plugin::agent::{FilesystemAccess, McpServer, PermissionMode, PermissionProfile, Task};
+use midplane_plugin::host::Command;
+use midplane_plugin::{Error, Host, Result, Value, json, settings};
+
+/// The provider of ours in the program's configuration.
+const PROVIDER: &str = "midplane";
+
+/// Who answers the agent's questions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Approvals {
+    /// The host's policy, or a person whom it asks.
+    Host,
+    /// A model of the vendor; what it leaves open is asked of the host all the same.
+    Vendor,
+}
+
+/// The settings.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The program.
+    pub program: String,
+    args: Vec<String>,
+    model: Option<String>,
+    codex_home: Option<String>,
+    approvals: Approvals,
+    config: serde_json::Map<String, Value>,
+    /// How long the program may take to be ready, in milliseconds.
+    pub startup_ms: u32,
+}
+
+impl Options {
+    /// Reads the settings. `invalid` code `setting` names one that is wrong.
+    pub fn read(host: &dyn Host) -> Result<Self> {
+        let given = |name| settings::text(host, name).filter(|text| !text.trim().is_empty());
+        let approvals = match given("approvals").as_deref() {
+            None | Some("host") => Approvals::Host,
+            Some("vendor") => Approvals::Vendor,
+            Some(other) => {
+                let message = format!("setting `approvals` is `{other}`, neither `host` nor `vendor`");
+                return Err(Error::invalid("setting", message));
+            }
+        };
+        let startup_s: u32 = settings::parsed_or(host, "startup_s", 30)?;
+        for name in ["first_event_s", "idle_s"] {
+            settings::parsed_or::<u64>(host, name, 0)?;
+        }
+        Ok(Self {
+            program: settings::text_required(host, "program")?,
+            args: settings::parsed_or(host, "args", Vec::new())?,
+            model: given("model"),
+            codex_home: given("codex_home"),
+            approvals,
+            config: settings::parsed_or(host, "config", serde_json::Map::new())?,
+            startup_ms: startup_s.saturating_mul(1000),
+        })
+    }
+
+    /// How the program is started. Nothing of the task and no token is on the argument vector.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        let mut argv = vec![self.program.clone()];
+        argv.extend(self.args.iter().cloned());
+        // Its plugins would bring tools of which the operator knows nothing.
+        argv.extend(["--config", "features.plugins=false", "app-server", "--listen", "stdio://"].map(str::to_owned));
+        let env = self.codex_home.iter().map(|home| ("CODEX_HOME".to_owned(), home.clone())).collect();
+        Command { argv, cwd: None, env, secret_env: Vec::new() }
+    }
+
+    /// Whether a login and configuration of the operator's own are used.
+    #[must_use]
+    pub fn uses_own_login(&self) -> bool {
+        self.codex_home.is_some()
+    }
+
+    /// The model that is asked for, and where that comes from: `task`, `setting` or `provider-native`.
+    #[must_use]
+    pub fn model<'a>(&'a self, task: &'a Task) -> (Option<&'a str>, &'static str) {
+        match (&task.model, &self.model) {
+            (Some(model), _) => (Some(model), "task"),
+            (None, Some(model)) => (Some(model), "setting"),
+            (None, None) => (None, "provider-native"),
+        }
+    }
+
+    /// The parameters of `thread/start`, and with a `threadId` of `thread/resume`. Errors: `denied` code `endpoint` when
+    /// the host gives no endpoint and no home of the vendor's is set.
+    pub fn thread(&self, host: &dyn Host, task: &Task) -> Result<Value> {
+        let mut params = json!({});
+        self.policy(&task.permissions, &mut params);
+        if let Some(sandbox) = self.sandbox(&task.permissions) {
+            params["sandbox"] = json!(sandbox);
+        }
+        for (name, value) in [
+            ("cwd", task.working_directory.as_deref()),
+            ("model", self.model(task).0),
+            ("developerInstructions", task.system.as_deref()),
+        ] {
+            if let Some(value) = value {
+                params[name] = json!(value);
+            }
+        }
+        let config = self.config(host, task)?;
+        if !config.is_empty() {
+            params["config"] = Value::Object(config);
+        }
+        Ok(params)
+    }
+
+    /// The parameters of `turn/start` but for `threadId`.
+    pub fn turn(&self, task: &Task, text: &str) -> Result<Value> {
+        let mut params = json!({ "input": [{ "type": "text", "text": text }] });
+        self.policy(&task.permissions, &mut params);
+        if let Some(sandbox) = self.sandbox(&task.permissions) {
+            let network = task.permissions.network.unwrap_or(false);
+            params["sandboxPolicy"] = match sandbox {
+                "read-only" => json!({ "type": "readOnly", "networkAccess": network }),
+                "workspace-write" => json!({
+                    "type": "workspaceWrite", "networkAccess": network, "writableRoots": [],
+                    "excludeSlashTmp": false, "excludeTmpdirEnvVar": false,
+                }),
+                _ => json!({ "type": "dangerFullAccess" }),
+            };
+        }
+        for (name, value) in [
+            ("cwd", task.working_directory.as_deref()),
+            ("model", self.model(task).0),
+            ("effort", task.reasoning_effort.as_deref()),
+        ] {
+            if let Some(value) = value {
+                params[name] = json!(value);
+            }
+        }
+        if let Some(schema) = &task.output_schema {
+            params["outputSchema"] = serde_json::from_str(schema)?;
+        }
+        Ok(params)
+    }
+
+    fn policy(&self, permissions: &PermissionProfile, params: &mut Value) {
+        let (policy, reviewer) = match (permissions.mode, self.approvals) {
+            (PermissionMode::Strict, _) | (PermissionMode::Cautious, Approvals::Vendor) => ("never", None),
+            (PermissionMode::Cautious, Approvals::Host) => ("untrusted", Some("user")),
+            (PermissionMode::Default | PermissionMode::Permissive, Approvals::Host) => ("on-request", Some("user")),
+            (PermissionMode::Default | PermissionMode::Permissive, Approvals::Vendor) => {
+                ("on-request", Some("auto_review"))
+            }
+        };
+        params["approvalPolicy"] = json!(policy);
+        if let Some(reviewer) = reviewer {
+            params["approvalsReviewer"] = json!(reviewer);
+        }
+    }
+
+    /// The sandbox; none where a profile of the vendor's is named, which brings its own.
+    fn sandbox(&self, permissions: &PermissionProfile) -> Option<&'static str> {
+        if permissions.native_profile.is_some() {
+            return None;
+        }
+        Some(match permissions.filesystem {
+            // To plan and read only is what the word says, whatever else may be written.
+            _ if permissions.mode == PermissionMode::Strict && self.approvals == Approvals::Host => "read-only",
+            FilesystemAccess::ReadOnly => "read-only",
+            FilesystemAccess::WorkspaceWrite => "workspace-write",
+            FilesystemAccess::FullAccess => "danger-full-access",
+        })
+    }
+
+    fn config(&self, host: &dyn Host, task: &Task) -> Result<serde_json::Map<String, Value>> {
+        let mut config = self.config.clone();
+        if let Some(profile) = &task.permissions.native_profile {
+            config.insert("default_permissions".into(), json!(profile));
+        }
+        if !task.mcp_servers.is_empty() {
+            let servers = config.entry("mcp_servers").or_insert_with(|| json!({}));
+            for server in &task.mcp_servers {
+                servers[&server.name] = mcp_server(server);
+            }
+        }
+        if self.codex_home.is_some() {
+            return Ok(config);
+        }
+        let Some(endpoint) = settings::endpoint(host, "vendor")? else {
+            return Err(Error::denied("endpoint", "the host gives no way to the vendor's API").hint(
+                "grant the plugin's `http` permission, or set `codex_home` to a folder with a login of your own",
+            ));
+        };
+        config.insert("model_provider".into(), json!(PROVIDER));
+        let providers = config.entry("model_providers").or_insert_with(|| json!({}));
+        providers[PROVIDER] = json!({
+            "name": PROVIDER,
+            "base_url": endpoint.url,
+            "wire_api": "responses",
+            // On stdin rather than in the environment, which the agent's commands would inherit.
+            "experimental_bearer_token": endpoint.token,
+            "requires_openai_auth": false,
+            "supports_websockets": false,
+        });
+        Ok(config)
+    }
+}
+
+fn mcp_server(server: &McpServer) -> Value {
+    let env: serde_json::Map<String, Value> =
+        server.env.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+    json!({ "command": server.argv.first(), "args": server.argv.get(1..).unwrap_or_default(), "env": env })
+}
+
+/// Whether the program takes this name for an MCP server.
+#[must_use]
+pub fn is_server_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+}

@@ -1,0 +1,314 @@
+//! `generateContent`, streamed: each event is a whole response with the next parts of the reply.
+//!
+//! The parts go back to the vendor as they came, because a part can carry a signature of what the model thought, and a
+//! call without its signature is refused. Only neighbouring pieces of plain text are joined.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use midplane_plugin::agent::Usage;
+use midplane_plugin::agent_loop::{Decoder, Delta, Reply, Stop, Turn};
+use midplane_plugin::error::cut;
+use midplane_plugin::host::{Answer, Call};
+use midplane_plugin::sse::SseEvent;
+use midplane_plugin::{Error, Result};
+use serde_json::{Value, json};
+
+use crate::Gemini;
+use crate::wire::{self, Thinking, malformed};
+
+/// Parts of one reply at most.
+const PARTS_MAX: usize = 4096;
+
+/// A message of one text.
+#[must_use]
+pub fn message(role: &str, text: &str) -> Value {
+    json!({ "role": role, "parts": [{ "text": text }] })
+}
+
+/// All answers go into one message, in the order of the calls. Name and id are put in by [`matched`].
+#[must_use]
+pub fn answers(answers: &[Answer]) -> Value {
+    let part = |answer: &Answer| {
+        let key = if answer.is_error { "error" } else { "output" };
+        json!({ "functionResponse": { "response": { key: answer.text } } })
+    };
+    json!({ "role": "user", "parts": answers.iter().map(part).collect::<Vec<_>>() })
+}
+
+/// The body of the request for the next reply.
+pub fn body(gemini: &Gemini, turn: &Turn<'_>) -> Result<Value> {
+    let mut body = json!({ "contents": matched(turn.messages) });
+    if !turn.system.is_empty() {
+        body["systemInstruction"] = json!({ "parts": [{ "text": turn.system }] });
+    }
+    if !turn.tools.is_empty() {
+        let tools = turn.tools.iter().map(|tool| {
+            let schema = wire::schema(&tool.input_schema)?;
+            Ok(json!({ "name": tool.name, "description": tool.description, "parametersJsonSchema": schema }))
+        });
+        let tools = tools.collect::<Result<Vec<Value>>>()?;
+        body["tools"] = json!([{ "functionDeclarations": tools }]);
+        if let Some(name) = turn.force_tool {
+            body["toolConfig"] = json!({ "functionCallingConfig": { "mode": "ANY", "allowedFunctionNames": [name] } });
+        }
+    }
+    let effort = match turn.effort {
+        Some(effort) => Thinking::of(effort, turn.model, gemini.api)?,
+        None => Thinking::Default,
+    };
+    let mut thinking = json!({});
+    match effort {
+        Thinking::Default => {}
+        Thinking::Budget(tokens) => thinking["thinkingBudget"] = json!(tokens),
+        Thinking::Level(level) => thinking["thinkingLevel"] = json!(level.to_uppercase()),
+    }
+    if gemini.wants_thoughts(turn.model, effort) {
+        thinking["includeThoughts"] = json!(true);
+    }
+    let mut config = json!({});
+    if thinking != json!({}) {
+        config["thinkingConfig"] = thinking;
+    }
+    if let Some(tokens) = gemini.max_tokens {
+        config["maxOutputTokens"] = json!(tokens);
+    }
+    if config != json!({}) {
+        body["generationConfig"] = config;
+    }
+    Ok(body)
+}
+
+/// The messages with each answer under the name and id of its call. The vendor matches by id where it gave one, and by
+/// order where it did not; the loop answers all calls in their order, so that is what is gone by here.
+fn matched(messages: &[Value]) -> Vec<Value> {
+    let mut open: Vec<&Value> = Vec::new();
+    let mut out = Vec::with_capacity(messages.len());
+    for message in messages {
+        let mut sent = message.clone();
+        let parts = message["parts"].as_array();
+        let calls = parts.into_iter().flatten().filter_map(|part| part.get("functionCall"));
+        if message["role"] == "model" {
+            open = calls.collect();
+        }
+        let mut next = open.iter();
+        for part in sent["parts"].as_array_mut().into_iter().flatten() {
+            let Some(response) = part.get_mut("functionResponse") else { continue };
+            let Some(call) = next.next() else { continue };
+            for field in ["name", "id"] {
+                if response.get(field).is_none()
+                    && let Some(value) = call.get(field)
+                {
+                    response[field] = value.clone();
+                }
+            }
+        }
+        out.push(sent);
+    }
+    out
+}
+
+/// Decodes one stream.
+#[derive(Debug, Default)]
+pub struct ContentStream {
+    parts: Vec<Value>,
+    finish: Option<String>,
+    finish_message: Option<String>,
+    blocked: Option<String>,
+    broken: Rc<Cell<bool>>,
+}
+
+impl ContentStream {
+    /// A stream whose reply is noted in `broken` if it is a call that cannot be read.
+    #[must_use]
+    pub fn new(broken: Rc<Cell<bool>>) -> Self {
+        Self { broken, ..Self::default() }
+    }
+}
+
+impl Decoder for ContentStream {
+    fn event(&mut self, event: &SseEvent, deltas: &mut Vec<Delta>) -> Result<()> {
+        if event.name != "message" {
+            return Ok(());
+        }
+        let data: Value = serde_json::from_str(&event.data)
+            .map_err(|error| malformed(&format!("the data of an event is not JSON: {error}")))?;
+        if !data.is_object() {
+            return Err(malformed("an event is not an object"));
+        }
+        if let Some(error) = data.get("error") {
+            let word = error["status"].as_str().unwrap_or("error");
+            return Err(wire::typed(word, error).unwrap_or_else(|| {
+                let status = error["code"].as_u64().and_then(|code| u16::try_from(code).ok()).unwrap_or(0);
+                wire::error(status, &[], event.data.as_bytes())
+            }));
+        }
+        if let Some(model) = data["modelVersion"].as_str() {
+            deltas.push(Delta::Model(model.to_owned()));
+        }
+        if let Some(counters) = data.get("usageMetadata") {
+            deltas.push(Delta::Usage(usage(counters)));
+        }
+        if let Some(reason) = data["promptFeedback"]["blockReason"].as_str() {
+            self.blocked = Some(reason.to_owned());
+        }
+        // One is asked for, so there is no other.
+        let candidate = &data["candidates"][0];
+        for part in candidate["content"]["parts"].as_array().into_iter().flatten() {
+            self.add(part, deltas)?;
+        }
+        if let Some(reason) = candidate["finishReason"].as_str() {
+            self.finish = Some(reason.to_owned());
+            self.finish_message = candidate["finishMessage"].as_str().map(|text| cut(text.to_owned(), 500));
+        }
+        Ok(())
+    }
+
+    /// There is no last event: the counters can come after the reason.
+    fn is_complete(&self) -> bool {
+        false
+    }
+
+    fn ends_whole(&mut self) -> bool {
+        self.finish.is_some() || self.blocked.is_some()
+    }
+
+    fn reply(self: Box<Self>) -> Result<Reply> {
+        let Self { parts, finish, finish_message, blocked, broken } = *self;
+        if let Some(reason) = blocked.filter(|_| finish.is_none()) {
+            let error = Error::denied("prompt-blocked", format!("the vendor refused the prompt: `{}`", shown(&reason)));
+            return Ok(Reply { messages: Vec::new(), calls: Vec::new(), stop: Stop::Failed(error), stop_word: reason });
+        }
+        let stop_word = finish.ok_or_else(|| malformed("the reply ended without a reason"))?;
+        let mut messages = Vec::new();
+        let calls = calls(&parts)?;
+        // A text without anything in it is refused, unless it carries a signature.
+        let parts: Vec<Value> = parts.into_iter().filter(|part| !is_plain(part) || part["text"] != "").collect();
+        let again = broken.replace(false);
+        let stop = match stop_word.as_str() {
+            // Also ends calls; the last is the word of some compatible servers for that.
+            "STOP" | "FINISH_REASON_UNSPECIFIED" | "FUNCTION_CALL" => Stop::Done,
+            "MAX_TOKENS" | "CONTINUATION" => Stop::MaxTokens,
+            "MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL" if !again && calls.is_empty() => {
+                broken.set(true);
+                Stop::Again
+            }
+            _ => Stop::Failed(failure(&stop_word, finish_message.as_deref())),
+        };
+        if !parts.is_empty() {
+            messages.push(json!({ "role": "model", "parts": parts }));
+        }
+        if stop == Stop::Again {
+            let why = finish_message.unwrap_or_else(|| "it could not be read".into());
+            let text = format!(
+                "Your last tool call was not run: {why}. Call a tool that you were given, with arguments of its schema."
+            );
+            messages.push(message("user", &text));
+        }
+        Ok(Reply { messages, calls, stop, stop_word })
+    }
+}
+
+impl ContentStream {
+    fn add(&mut self, part: &Value, deltas: &mut Vec<Delta>) -> Result<()> {
+        if !part.is_object() {
+            return Err(malformed("a part is not an object"));
+        }
+        let thought = part["thought"] == true;
+        match part["text"].as_str() {
+            Some("") => {}
+            Some(text) if thought => deltas.push(Delta::Thinking(text.to_owned())),
+            Some(text) => deltas.push(Delta::Text(text.to_owned())),
+            None => deltas.push(Delta::Silent),
+        }
+        if let Some(last) = self.parts.last_mut()
+            && is_plain(last)
+            && is_plain(part)
+            && last.get("thought") == part.get("thought")
+            && let (Some(Value::String(joined)), Some(text)) = (last.get_mut("text"), part["text"].as_str())
+        {
+            joined.push_str(text);
+            return Ok(());
+        }
+        if self.parts.len() >= PARTS_MAX {
+            return Err(malformed(&format!("a reply has more than {PARTS_MAX} parts")));
+        }
+        self.parts.push(part.clone());
+        Ok(())
+    }
+}
+
+/// Whether a part is text and nothing else, above all without a signature.
+fn is_plain(part: &Value) -> bool {
+    part["text"].is_string()
+        && part.as_object().is_some_and(|fields| fields.keys().all(|name| matches!(name.as_str(), "text" | "thought")))
+}
+
+fn calls(parts: &[Value]) -> Result<Vec<Call>> {
+    let mut calls = Vec::new();
+    for call in parts.iter().filter_map(|part| part.get("functionCall")) {
+        let Some(name) = call["name"].as_str() else { return Err(malformed("a function call has no name")) };
+        let arguments = match call.get("args") {
+            None | Some(Value::Null) => "{}".to_owned(),
+            Some(arguments @ Value::Object(_)) => arguments.to_string(),
+            Some(_) => return Err(malformed("the arguments of a function call are not an object")),
+        };
+        let id = match call["id"].as_str() {
+            Some(id) if !id.is_empty() => id.to_owned(),
+            _ => format!("call-{}", calls.len() + 1),
+        };
+        calls.push(Call { id, name: name.to_owned(), arguments });
+    }
+    Ok(calls)
+}
+
+/// The error of a reason that is no success. The class is the code, in the vendor's word.
+fn failure(word: &str, message: Option<&str>) -> Error {
+    let code = shown(word).to_ascii_lowercase().replace('_', "-");
+    let text = match message {
+        Some(message) => format!("the vendor stopped the reply: `{}`: {message}", shown(word)),
+        None => format!("the vendor stopped the reply: `{}`", shown(word)),
+    };
+    match word {
+        "SAFETY"
+        | "RECITATION"
+        | "BLOCKLIST"
+        | "PROHIBITED_CONTENT"
+        | "SPII"
+        | "IMAGE_SAFETY"
+        | "IMAGE_PROHIBITED_CONTENT"
+        | "IMAGE_RECITATION" => Error::denied(code, text),
+        "LANGUAGE" => Error::unsupported(code, text),
+        "TOO_MANY_TOOL_CALLS" => Error::limit(code, text),
+        "MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL" => Error::internal(code, text),
+        // What is not known is no success.
+        _ => Error::internal("stopped", text),
+    }
+}
+
+fn shown(word: &str) -> String {
+    cut(word.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').collect(), 64)
+}
+
+/// The counters of `usageMetadata`, which leaves out those that are 0. The prompt's holds what came from the cache, the
+/// candidates' leaves out thinking.
+fn usage(value: &Value) -> Usage {
+    let count = |name: &str| value[name].as_u64();
+    let cached = count("cachedContentTokenCount");
+    let prompt = count("promptTokenCount").map(|prompt| prompt.saturating_sub(cached.unwrap_or(0)));
+    Usage {
+        input_tokens: plus(prompt, count("toolUsePromptTokenCount")),
+        output_tokens: plus(count("candidatesTokenCount"), count("thoughtsTokenCount")),
+        cache_read_tokens: cached,
+        total_tokens: count("totalTokenCount"),
+        ..Usage::default()
+    }
+}
+
+/// The sum of what is known; unknown where nothing is.
+pub(crate) fn plus(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.saturating_add(b)),
+        (a, b) => a.or(b),
+    }
+}

@@ -1,0 +1,286 @@
+//! The Interactions API, streamed: a reply is a list of steps, each begun, filled by deltas, and ended.
+//!
+//! The transcript is the list of steps, with a mark `{"type": "interaction", "id": ..}` after those of each reply. Where
+//! the vendor keeps the conversation, a request names the last mark and holds the steps after it; where it does not, it
+//! holds all steps, unchanged.
+
+use std::collections::BTreeMap;
+
+use midplane_plugin::agent::Usage;
+use midplane_plugin::agent_loop::{Decoder, Delta, Reply, Stop, Turn};
+use midplane_plugin::error::cut;
+use midplane_plugin::host::{Answer, Call};
+use midplane_plugin::sse::SseEvent;
+use midplane_plugin::{Error, Result};
+use serde_json::{Value, json};
+
+use crate::Gemini;
+use crate::content::plus;
+use crate::wire::{self, Thinking, malformed};
+
+/// The revision of the interface that this adapter speaks.
+pub const REVISION: &str = "2026-05-20";
+/// Steps of one reply at most.
+const STEPS_MAX: usize = 1024;
+
+/// A step of one text.
+#[must_use]
+pub fn step(kind: &str, text: &str) -> Value {
+    json!({ "type": kind, "content": [{ "type": "text", "text": text }] })
+}
+
+/// The answer to one call.
+#[must_use]
+pub fn answer(answer: &Answer) -> Value {
+    let mut step = json!({ "type": "function_result", "call_id": answer.id, "result": answer.text });
+    if answer.is_error {
+        step["is_error"] = json!(true);
+    }
+    step
+}
+
+/// The body of the request for the next reply.
+pub fn body(gemini: &Gemini, turn: &Turn<'_>) -> Result<Value> {
+    let last = turn.messages.iter().rposition(is_mark).filter(|_| gemini.store);
+    let new = last.map_or(turn.messages, |at| &turn.messages[at + 1..]);
+    let input: Vec<&Value> = new.iter().filter(|message| !is_mark(message)).collect();
+    let mut body = json!({ "model": turn.model, "stream": true, "store": gemini.store, "input": input });
+    if let Some(at) = last {
+        body["previous_interaction_id"] = turn.messages[at]["id"].clone();
+    }
+    if !turn.system.is_empty() {
+        body["system_instruction"] = json!(turn.system);
+    }
+    let mut config = json!({});
+    if !turn.tools.is_empty() {
+        let tools = turn.tools.iter().map(|tool| {
+            let schema = wire::schema(&tool.input_schema)?;
+            Ok(json!({ "type": "function", "name": tool.name, "description": tool.description, "parameters": schema }))
+        });
+        body["tools"] = Value::Array(tools.collect::<Result<_>>()?);
+        if let Some(name) = turn.force_tool {
+            config["tool_choice"] = json!({ "allowed_tools": { "mode": "any", "tools": [name] } });
+        }
+    }
+    let effort = match turn.effort {
+        Some(effort) => Thinking::of(effort, turn.model, gemini.api)?,
+        None => Thinking::Default,
+    };
+    if let Thinking::Level(level) = effort {
+        config["thinking_level"] = json!(level);
+    }
+    if gemini.wants_thoughts(turn.model, effort) {
+        config["thinking_summaries"] = json!("auto");
+    }
+    if let Some(tokens) = gemini.max_tokens {
+        config["max_output_tokens"] = json!(tokens);
+    }
+    if config != json!({}) {
+        body["generation_config"] = config;
+    }
+    Ok(body)
+}
+
+fn is_mark(message: &Value) -> bool {
+    message["type"] == "interaction"
+}
+
+/// Decodes one stream.
+#[derive(Debug, Default)]
+pub struct StepStream {
+    steps: BTreeMap<u64, Step>,
+    id: Option<String>,
+    status: Option<String>,
+}
+
+/// A step, with what its deltas added.
+#[derive(Debug)]
+struct Step {
+    value: Value,
+    /// The joined pieces of a call's arguments.
+    arguments: String,
+}
+
+impl Decoder for StepStream {
+    fn event(&mut self, event: &SseEvent, deltas: &mut Vec<Delta>) -> Result<()> {
+        let data: Value = match serde_json::from_str(&event.data) {
+            Ok(data) => data,
+            // Some servers end a stream as other vendors do.
+            Err(_) if event.data == "[DONE]" => return Ok(()),
+            Err(error) => return Err(malformed(&format!("the data of an event is not JSON: {error}"))),
+        };
+        let usage = [&data["interaction"]["usage"], &data["metadata"]["total_usage"]];
+        if let Some(counters) = usage.into_iter().find(|counters| counters.is_object()) {
+            deltas.push(Delta::Usage(counted(counters)));
+        }
+        match data["event_type"].as_str() {
+            Some("interaction.created") => self.note(&data["interaction"], deltas),
+            Some("step.start") => {
+                let value = data["step"].clone();
+                if !value.is_object() || self.steps.len() >= STEPS_MAX {
+                    return Err(malformed("a step does not begin as an object, or there are too many"));
+                }
+                // Usually empty at the start, but nothing says that it must be.
+                let texts = value["content"].as_array().into_iter().flatten().filter_map(|item| item["text"].as_str());
+                match value["type"].as_str() {
+                    Some("model_output") => deltas.extend(texts.map(|text| Delta::Text(text.to_owned()))),
+                    Some("thought") => {}
+                    _ => deltas.push(Delta::Silent),
+                }
+                self.steps.insert(index(&data)?, Step { value, arguments: String::new() });
+            }
+            Some("step.delta") => {
+                let step = self.steps.get_mut(&index(&data)?);
+                let step = step.ok_or_else(|| malformed("a delta names a step that did not begin"))?;
+                step.add(&data["delta"], deltas);
+            }
+            Some("interaction.completed") => {
+                self.note(&data["interaction"], deltas);
+                self.status = Some(data["interaction"]["status"].as_str().unwrap_or("completed").to_owned());
+            }
+            Some("error") => {
+                let error = &data["error"];
+                let code = error["code"].as_str().unwrap_or("error");
+                // A word, or a URI whose last part is one.
+                let word = code.rsplit('/').next().unwrap_or(code).to_ascii_uppercase();
+                return Err(wire::typed(&word, error).unwrap_or_else(|| {
+                    let message = error["message"].as_str().unwrap_or("no explanation");
+                    Error::internal("vendor-error", format!("the vendor says `{}`: {message}", cut(word, 64)))
+                }));
+            }
+            // `interaction.status_update`, `step.stop`, and whatever is added later.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn is_complete(&self) -> bool {
+        self.status.is_some()
+    }
+
+    fn reply(self: Box<Self>) -> Result<Reply> {
+        let stop_word = self.status.ok_or_else(|| malformed("the interaction ended without a status"))?;
+        let cut_off = matches!(stop_word.as_str(), "incomplete" | "requires_continuation");
+        let mut messages = Vec::new();
+        let mut calls = Vec::new();
+        for step in self.steps.into_values() {
+            match step.finish() {
+                Ok(step) => {
+                    if step["type"] == "function_call" {
+                        calls.push(call(&step)?);
+                    }
+                    messages.push(step);
+                }
+                // A call that was cut in the middle of its arguments: it cannot be run, and need not be answered.
+                Err(_) if cut_off => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if let Some(id) = self.id {
+            messages.push(json!({ "type": "interaction", "id": id }));
+        }
+        let failed = |error: Error| Stop::Failed(error);
+        let stop = match stop_word.as_str() {
+            "completed" | "requires_action" => Stop::Done,
+            _ if cut_off => Stop::MaxTokens,
+            "budget_exceeded" => failed(Error::limit("vendor-budget", "the vendor's budget for the reply is spent")),
+            "cancelled" => failed(Error::unavailable("vendor-cancelled", "the vendor cancelled the reply")),
+            other => failed(Error::internal(
+                "vendor-error",
+                format!("the vendor ended the reply as `{}`", cut(other.to_owned(), 64)),
+            )),
+        };
+        Ok(Reply { messages, calls, stop, stop_word })
+    }
+}
+
+impl StepStream {
+    fn note(&mut self, interaction: &Value, deltas: &mut Vec<Delta>) {
+        if let Some(id) = interaction["id"].as_str().filter(|id| !id.is_empty()) {
+            self.id = Some(id.to_owned());
+        }
+        if let Some(model) = interaction["model"].as_str() {
+            deltas.push(Delta::Model(model.to_owned()));
+        }
+    }
+}
+
+impl Step {
+    fn add(&mut self, delta: &Value, deltas: &mut Vec<Delta>) {
+        if let Some(signature) = delta["signature"].as_str() {
+            self.value["signature"] = json!(signature);
+        }
+        match delta["type"].as_str() {
+            Some("text") => {
+                let text = delta["text"].as_str().unwrap_or_default();
+                append(&mut self.value["content"], text);
+                if self.value["type"] == "model_output" && !text.is_empty() {
+                    deltas.push(Delta::Text(text.to_owned()));
+                }
+            }
+            Some("thought_summary") => {
+                let text = delta["content"]["text"].as_str().unwrap_or_default();
+                append(&mut self.value["summary"], text);
+                if !text.is_empty() {
+                    deltas.push(Delta::Thinking(text.to_owned()));
+                }
+            }
+            Some("arguments_delta") => {
+                self.arguments.push_str(delta["arguments"].as_str().unwrap_or_default());
+                deltas.push(Delta::Silent);
+            }
+            _ => deltas.push(Delta::Silent),
+        }
+    }
+
+    /// The step as it goes back to the vendor.
+    fn finish(mut self) -> Result<Value> {
+        if !self.arguments.is_empty() {
+            self.value["arguments"] = serde_json::from_str(&self.arguments)
+                .map_err(|error| malformed(&format!("the arguments of a call are not JSON: {error}")))?;
+        }
+        Ok(self.value)
+    }
+}
+
+/// Adds to the last text of a list of contents.
+fn append(contents: &mut Value, text: &str) {
+    if !contents.is_array() {
+        *contents = json!([]);
+    }
+    let Some(list) = contents.as_array_mut() else { return };
+    match list.last_mut().and_then(|item| item.get_mut("text")) {
+        Some(Value::String(joined)) => joined.push_str(text),
+        _ => list.push(json!({ "type": "text", "text": text })),
+    }
+}
+
+fn call(step: &Value) -> Result<Call> {
+    let (Some(id), Some(name)) = (step["id"].as_str(), step["name"].as_str()) else {
+        return Err(malformed("a call has no id or no name"));
+    };
+    let arguments = match &step["arguments"] {
+        Value::Null => "{}".to_owned(),
+        arguments @ Value::Object(_) => arguments.to_string(),
+        _ => return Err(malformed("the arguments of a call are not an object")),
+    };
+    Ok(Call { id: id.to_owned(), name: name.to_owned(), arguments })
+}
+
+fn index(data: &Value) -> Result<u64> {
+    data["index"].as_u64().ok_or_else(|| malformed("an event of a step has no index"))
+}
+
+/// The counters of an interaction: the input holds what came from the cache, the output leaves out thinking.
+fn counted(value: &Value) -> Usage {
+    let count = |name: &str| value[name].as_u64();
+    let cached = count("total_cached_tokens");
+    let input = count("total_input_tokens").map(|input| input.saturating_sub(cached.unwrap_or(0)));
+    Usage {
+        input_tokens: plus(input, count("total_tool_use_tokens")),
+        output_tokens: plus(count("total_output_tokens"), count("total_thought_tokens")),
+        cache_read_tokens: cached,
+        total_tokens: count("total_tokens"),
+        ..Usage::default()
+    }
+}
