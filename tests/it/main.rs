@@ -1,9 +1,12 @@
 //! All integration tests, as one binary.
 
+mod acp;
 mod anthropic;
+mod claude_code;
 mod command;
 mod context;
 mod docs;
+mod gemini;
 mod hostile;
 mod ingest;
 mod library;

@@ -32,7 +32,9 @@ const WIRES: &[Wire] = &[
         path: "/v1",
         settings: &[("api", "responses")],
     },
+    Wire { name: "gemini-content", plugin: "gemini", secret: "GEMINI_API_KEY", path: "", settings: &[] },
     Wire { name: "openai-chat", plugin: "openai", secret: "OPENAI_API_KEY", path: "/v1", settings: &[("api", "chat")] },
+    Wire { name: "gemini", plugin: "gemini", secret: "GEMINI_API_KEY", path: "", settings: &[] },
 ];
 
 /// How often the mock misbehaves, of each request: an error, an answer that is no JSON, a connection that is closed, a rate

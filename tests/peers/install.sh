@@ -2,7 +2,8 @@
 # Installs the real peers of the tests into `target/peers`, pinned by the lock beside this file. Run it again at will:
 # what is there already is left alone.
 #
-# Layout of target/peers: node_modules/ (aimock: a mock of model vendors' HTTP APIs).
+# Layout of target/peers: node_modules/ (aimock: a mock of model vendors' HTTP APIs; gemini-cli and codex-acp: agents that speak
+# the Agent Client Protocol).
 #
 # A peer that cannot be installed is named on stderr and its tests are skipped by name; with CI=true that is a failure.
 set -euo pipefail

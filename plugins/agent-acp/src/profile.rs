@@ -47,12 +47,14 @@ pub struct Profile {
     pub mode_env: Option<String>,
     /// The method of `authenticate`, where it demands one and needs no person.
     pub auth_method: Option<String>,
-    /// Beginnings of what it says as the model's text and is a warning of its own.
-    pub warnings: Vec<String>,
+    /// Beginnings of what it says as if the model said it: warnings and notes of its own.
+    pub asides: Vec<String>,
     /// What ends a tool's name at the beginning of a call's id.
     pub tool_name_end: Option<String>,
     /// How long it must have been silent after it loaded a session, in milliseconds, before the history is over.
     pub settle_ms: u32,
+    /// Whether it goes on when its input ends, so that it is not worth waiting for.
+    pub ignores_eof: bool,
     /// How to install it.
     pub install: String,
     /// The oldest version that is known to do.
@@ -184,10 +186,12 @@ impl Profile {
         if self.title.is_empty() { &self.program } else { &self.title }
     }
 
-    /// Whether the row names the model in what it says about the endpoint.
+    /// Whether a model that is named reaches the agent, with or without an endpoint.
     #[must_use]
-    pub fn names_model(&self) -> bool {
-        self.endpoint_args.iter().chain(self.endpoint_env.values()).any(|text| text.contains("{model}"))
+    pub fn names_model(&self, endpoint: bool) -> bool {
+        let of_endpoint = self.endpoint_args.iter().chain(self.endpoint_env.values()).filter(|_| endpoint);
+        let all = self.args.iter().chain(&self.model_args).chain(self.env.values()).chain(self.model_env.values());
+        all.chain(of_endpoint).any(|text| text.contains("{model}"))
     }
 
     /// Whether a version is too old; what is no version is not.
@@ -277,9 +281,12 @@ mod tests {
             let argv = format!("argv = {words:?}");
             let (_, rest) = manifest.split_once(&argv).unwrap_or_else(|| panic!("{name}: no {argv}"));
             let section = rest.split("[[").next().expect("the first part");
+            let (_, elsewhere) = manifest.split_once(r#"argv = ["{settings.program}"]"#).expect("a program elsewhere");
             let names = [&row.env, &row.endpoint_env, &row.model_env].into_iter().flat_map(|env| env.keys());
             for variable in names.chain(&row.mode_env) {
-                assert!(section.contains(&format!("\"{variable}\"")), "{name}: no {variable}");
+                for section in [section, elsewhere] {
+                    assert!(section.contains(&format!("\"{variable}\"")), "{name}: no {variable}");
+                }
             }
             assert!(manifest.contains(&format!("name = \"{}\"", row.api.expect("an api"))), "{name}");
         }

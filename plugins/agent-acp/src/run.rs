@@ -14,6 +14,7 @@
 
 use midplane_plugin::agent::{Outcome, Task};
 use midplane_plugin::child::{Child, Limits};
+use midplane_plugin::host::StopMode;
 use midplane_plugin::jsonrpc::{Dialect, Id, Incoming, METHOD_NOT_FOUND, Peer, Reply};
 use midplane_plugin::program::{Patience, explain_spawn, patience_ms};
 use midplane_plugin::settings::{self, Endpoint};
@@ -26,15 +27,15 @@ use crate::turn::{Turn, outcome, unanswered};
 /// The version of the protocol that is spoken here.
 pub const PROTOCOL_VERSION: u64 = 1;
 /// How long each step before the prompt may take, in milliseconds. Agents take seconds where the machine is busy.
-const START_MS: u64 = 60_000;
+const START_MS: u64 = 120_000;
 /// How long one wait is, in milliseconds, so that time limits are looked at now and then.
 const STEP_MS: u32 = 250;
 /// Lines that are no messages before the first answer, after which it is no agent.
 const GARBAGE_MAX: u64 = 100;
 /// How long an agent may take to end the turn that we stopped for its rounds, in milliseconds.
 const STOP_MS: u64 = 10_000;
-/// How long each step of ending the program may take, in milliseconds.
-const END_MS: u32 = 300;
+/// How long each step of ending the program may take, in milliseconds, where the time that is left allows it.
+const END_MS: u32 = 2000;
 /// Longest silence that a loaded session's history is waited for, in milliseconds, all in all.
 const SETTLE_MS_MAX: u64 = 5_000;
 /// What the agent is told that we can do. Neither files nor terminals: it works in its own sandbox.
@@ -77,7 +78,7 @@ pub fn greet(host: &dyn Host, profile: &Profile, timeout_ms: u32) -> Result<Stri
     agent.start_ms = timeout_ms.into();
     let greeting = agent.initialize();
     let version = agent.version.take().unwrap_or_default();
-    agent.peer.into_child().end(END_MS, |_| ());
+    agent.end();
     greeting.map(|_| version)
 }
 
@@ -148,7 +149,7 @@ impl<'h> Agent<'h> {
     fn work(&mut self, task: &Task, folder: &str, model: Option<&str>, mode: Option<&str>) -> Result<Value> {
         self.initialize()?;
         let opened = self.open(task, folder)?;
-        self.turn.events.started(self.session_id.as_deref(), model)?;
+        self.turn.events.push("runtime_started", &self.started(model))?;
         self.set_mode(&opened, mode)?;
         if task.session.is_some() {
             self.settle()?;
@@ -165,6 +166,18 @@ impl<'h> Agent<'h> {
             self.turn.meter.result(&error.data);
             fault::of(&format!("the turn of {} failed", self.profile.title()), &error)
         })
+    }
+
+    /// The first event of the log.
+    fn started(&self, model: Option<&str>) -> Value {
+        let mut started = json!({ "session_id": self.session_id });
+        let version = self.version.as_deref().filter(|version| !version.is_empty());
+        for (name, value) in [("model", model), ("vendor_version", version)] {
+            if let Some(value) = value {
+                started[name] = json!(value);
+            }
+        }
+        started
     }
 
     /// Greets the agent and agrees on a version.
@@ -458,7 +471,7 @@ impl<'h> Agent<'h> {
             (Ok(result), None) => self.verdict(&result),
             // Nothing was asked of the vendor: an error says it all.
             (Err(error), None) if self.session_id.is_none() && !error.is_cancelled() => {
-                self.peer.into_child().end(END_MS, |_| ());
+                self.end();
                 return Err(error);
             }
             (Err(error), None) => Outcome::failed(error),
@@ -480,8 +493,18 @@ impl<'h> Agent<'h> {
             metadata["stderr"] = json!(self.peer.child().stderr_tail());
         }
         ended.metadata = metadata.to_string();
-        self.peer.into_child().end(patience_ms(self.host, END_MS), |_| ());
+        self.end();
         Ok(ended)
+    }
+
+    /// Ends the program in order.
+    fn end(self) {
+        let child = self.peer.into_child();
+        if self.profile.ignores_eof {
+            // It may have ended in between; the end below looks.
+            let _ = child.stop(StopMode::Terminate);
+        }
+        child.end(patience_ms(self.host, END_MS), |_| ());
     }
 
     /// What the agent's own end of the turn means.

@@ -267,6 +267,9 @@ fn what_cannot_be_honoured_is_refused_by_field() {
         let fields: Vec<String> = AcpAgent::validate(&host, &task).into_iter().map(|issue| issue.field).collect();
         assert_eq!(fields, *expected, "{agent}");
     }
+    // A model that only the endpoint's configuration names would be lost with a login of the agent's own.
+    let host = FakeHost::new().setting("agent", "opencode").setting("login", "own").setting("model", "m");
+    assert_eq!(AcpAgent::validate(&host, &in_folder("x"))[0].field, "settings");
     let host = FakeHost::new().setting("agent", "nano");
     assert_eq!(AcpAgent::validate(&host, &in_folder("x"))[0].field, "settings");
 }
@@ -355,6 +358,51 @@ fn readiness_says_what_is_missing() {
         assert!(host.commands().is_empty() || never_ran || !host.stops().is_empty(), "nothing is left running");
     }
     insta::assert_snapshot!(shown);
+}
+
+/// The original puts the environment of MCP servers and the system prompt on the argument vector, where other users of the
+/// machine can read them (weak spot 10).
+#[test]
+fn defect_10_neither_the_prompt_nor_the_environment_of_servers_is_on_the_argument_vector() {
+    for agent in ["gemini", "codex-acp", "opencode", "qwen", "goose"] {
+        let host = endpoints(FakeHost::new()).setting("agent", agent).child(FakeChild::new());
+        let mut task = in_folder("SECRET-goal");
+        task.system = Some("SECRET-system".into());
+        task.mcp_servers =
+            vec![McpServer { name: "m".into(), argv: vec!["m".into()], env: vec![("A".into(), "SECRET-env".into())] }];
+        assert!(AcpAgent::run(&host, task).is_err());
+        let command = host.commands().remove(0);
+        assert!(!format!("{command:?}").contains("SECRET"), "{agent}");
+    }
+}
+
+/// The original takes words of permission for wider ones (weak spot 8): here each is a mode of the agent, or refused.
+#[test]
+fn defect_08_a_word_of_permission_is_honoured_or_refused_and_never_widened() {
+    use midplane_plugin::agent::FilesystemAccess::{FullAccess, ReadOnly, WorkspaceWrite};
+    use midplane_plugin::agent::PermissionMode::{Cautious, Default, Permissive, Strict};
+    for agent in ["gemini", "codex-acp", "opencode", "qwen", "goose"] {
+        let mut unasked = 0;
+        for (mode, filesystem) in [Strict, Cautious, Default, Permissive]
+            .into_iter()
+            .flat_map(|mode| [ReadOnly, WorkspaceWrite, FullAccess].map(|filesystem| (mode, filesystem)))
+        {
+            let host = endpoints(FakeHost::new()).setting("agent", agent);
+            let profile = crate::profile::Profile::read(&host).expect("a row");
+            let mut task = in_folder("x");
+            (task.permissions.mode, task.permissions.filesystem) = (mode, filesystem);
+            let found = profile.mode(&task.permissions).ok().flatten();
+            assert!(
+                found.is_some() || (mode == Permissive && filesystem == ReadOnly),
+                "{agent} {mode:?} {filesystem:?}"
+            );
+            if agent != "opencode" && found == profile.modes.full.as_deref() {
+                unasked += 1;
+            }
+        }
+        // The mode that asks for nothing is had by both words together and by nothing else.
+        assert_eq!(unasked, usize::from(agent != "opencode"), "{agent}");
+    }
 }
 
 /// A flood of calls and text stays within bounds, and every event within the contract's.

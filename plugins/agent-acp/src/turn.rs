@@ -240,7 +240,7 @@ impl<'h> Turn<'h> {
         if text.is_empty() {
             return Ok(());
         }
-        if self.profile.warnings.iter().any(|start| text.starts_with(start.as_str())) {
+        if self.profile.asides.iter().any(|start| text.starts_with(start.as_str())) {
             return self.events.notification("log", json!({ "level": "warn", "message": cut(text.into(), 4096) }));
         }
         self.begin_round();

@@ -60,7 +60,7 @@ pub fn run(host: &dyn Host, settings: &Settings, task: &Task, model: &str, tools
         .known()
         .map(ToOwned::to_owned)
         .or_else(|| response["cascadeId"].as_str().filter(|id| !id.is_empty()).map(|id| cut(id.to_owned(), 256)));
-    let end = run.turn.events.started(session_id.as_deref(), Some(model)).and_then(|()| run.to_end(&task.goal));
+    let end = run.turn.events.started(session_id.as_deref(), Some(model)).and_then(|()| run.drive(&task.goal));
     let sandbox = &response["sandboxStatus"];
     let metadata = json!({
         "model": model,
@@ -153,7 +153,7 @@ struct Run<'h> {
 
 impl Run<'_> {
     /// Says what is to be done and takes frames until the harness is done. An error is how the run broke.
-    fn to_end(&mut self, goal: &str) -> Result<Ended> {
+    fn drive(&mut self, goal: &str) -> Result<Ended> {
         self.turn.events.flush()?;
         let input = self.turn.input(goal);
         self.connection.send(input.to_string())?;
@@ -254,7 +254,10 @@ impl Run<'_> {
         };
         self.connection.end(patience_ms(self.host, END_MS));
         let mut turn = self.turn;
-        turn.audit.close(&mut turn.events, self.host)?;
+        // What has no end in a turn that went its way stays as it was asked for; else it was broken off.
+        if turn.halted || !end.as_ref().is_ok_and(Ended::is_plain) {
+            turn.audit.close(&mut turn.events, self.host)?;
+        }
         turn.events.flush()?;
         let usage = turn.usage();
         let text = turn.text.as_str().trim().to_owned();

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use midplane_plugin::agent::{PermissionMode, Session, Task};
 use midplane_plugin::host::{Decision, Exit};
-use midplane_plugin::testing::{FakeChild, FakeHost, FakeSocket, Step, task};
+use midplane_plugin::testing::{Dialed, FakeChild, FakeHost, FakeSocket, Step, task};
 use midplane_plugin::{Agent, Error, Value, json};
 
 use crate::AntigravityAgent;
@@ -211,7 +211,8 @@ fn a_text_reply() {
         idle(),
     ]]));
     insta::assert_snapshot!(record(&host, at_work("greet")));
-    assert_eq!(host.connects(), [(4711, "/".into(), vec![("x-goog-api-key".into(), "abc".into())])]);
+    let headers = vec![("x-goog-api-key".into(), "abc".into())];
+    assert_eq!(host.connects(), [Dialed { port: 4711, path: "/".into(), headers }]);
 }
 
 #[test]

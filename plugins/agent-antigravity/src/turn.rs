@@ -304,7 +304,18 @@ impl<'h> Turn<'h> {
             "customTool" => {
                 let (call, response) = (&action["toolCall"], &action["toolResponse"]);
                 let name = text(&call["name"]);
-                let id = self.begun(text(&call["id"]), name, &arguments(&call["argumentsJson"]))?;
+                let given = arguments(&call["argumentsJson"]);
+                let open = match text(&call["id"]) {
+                    "" => self.newest(name),
+                    id => Some(id.to_owned()).filter(|id| self.audit.is_open(id)),
+                };
+                let id = match open {
+                    Some(id) => {
+                        self.audit.ran_with(&id, &given);
+                        id
+                    }
+                    None => self.begun(text(&call["id"]), name, &given)?,
+                };
                 if done {
                     let error = text(&response["errorMessage"]);
                     let (status, result) = match error {
@@ -437,13 +448,16 @@ impl<'h> Turn<'h> {
             "" => self.newest(&name),
             id => Some(id.to_owned()),
         };
-        // An end without a beginning is told with one.
-        let id = match id.filter(|id| self.audit.is_open(id)) {
-            Some(id) => id,
-            None => self.begun(text(&call["callId"]), &name, &json!({}))?,
-        };
-        self.undecided.retain(|other| *other != id);
-        self.finished(&id, status, said)
+        match id.filter(|id| self.audit.is_open(id)) {
+            Some(id) => {
+                self.undecided.retain(|other| *other != id);
+                self.finished(&id, status, said)
+            }
+            None => {
+                let end = Finished { status, result: said, duration_ms: None };
+                self.audit.ended_alone(&mut self.events, text(&call["callId"]), &name, end)
+            }
+        }
     }
 
     fn policy(&mut self, request: &Value) -> Result<Vec<Todo>> {
@@ -486,12 +500,9 @@ impl<'h> Turn<'h> {
         let stop = cut(visible(stop.strip_prefix("STOP_REASON_").unwrap_or(stop)), 64);
         let mut ended = Ended { error, status: self.last_status, stop };
         match text(&update["state"]) {
-            "STATE_FULLY_IDLE" => {
-                // Idle before it has taken what was said to it is the end of an earlier turn.
-                if !ended.is_plain() || self.halted || self.unheard_inputs == 0 {
-                    self.ended = Some(ended);
-                }
-            }
+            // Idle before it has taken what was said to it is the end of an earlier turn.
+            "STATE_FULLY_IDLE" if ended.is_plain() && !self.halted && self.unheard_inputs > 0 => {}
+            "STATE_FULLY_IDLE" => self.ended = Some(ended),
             "STATE_CANCELLED" => {
                 if ended.error.is_empty() {
                     ended.error = "the harness cancelled the turn".into();

@@ -36,9 +36,10 @@ pub fn run(host: &dyn Host, task: &Task) -> Result<Outcome> {
         .map_err(|(field, why)| Error::invalid("task", format!("`{field}`: {why}")))?;
     let endpoint = if setup.endpoint { settings::endpoint(host, "vendor")? } else { None };
     if setup.endpoint && endpoint.is_none() {
-        return Err(Error::denied("endpoint", "this host gives the program no way to its vendor").hint(
-            "grant the plugin its `http` permission and the secret, or set `endpoint` to false for a login of its own",
-        ));
+        let base_url = settings::text(host, "base_url").unwrap_or_default();
+        return Err(Error::denied("endpoint", "this host gives the program no way to its vendor").hint(&format!(
+            "grant `http:{base_url}` and `secret:ANTHROPIC_API_KEY`, or set `endpoint` to false for a login of its own"
+        )));
     }
     let initialize = launch::initialize(task, &rules)?;
     let command = setup.command(task, &rules, endpoint.as_ref());

@@ -722,7 +722,7 @@ fn what_cannot_be_honoured_is_refused_by_field() {
     asked.permissions.allowed_tools = ["Read", "Read(src/**)"].map(str::to_owned).to_vec();
     asked.permissions.network = Some(false);
     asked.permissions.native_profile = Some("p".into());
-    asked.session = Some(Session { id: "s".into(), transcript: Some("[]".into()) });
+    asked.session = Some(Session { id: "s".into(), transcript: Some("[{}]".into()) });
     asked.attachments =
         vec![Attachment { kind: "film".into(), name: "n".into(), path: "p".into(), digest: "d".into() }];
     asked.metadata = r#"{"setting_sources":["managed"]}"#.into();

@@ -158,6 +158,45 @@ impl Audit {
         Ok(true)
     }
 
+    /// A call ended of whose beginning nothing was told: there is its end alone, in the events and in what is kept.
+    pub fn ended_alone(&mut self, events: &mut Events<'_>, id: &str, name: &str, end: Finished<'_>) -> Result<()> {
+        let preview = preview(end.result);
+        if self.calls.len() < AUDITS_MAX {
+            self.calls.push(ToolAudit {
+                name: short(name),
+                arguments: "{}".into(),
+                result_preview: preview.clone(),
+                status: end.status.audit_word().into(),
+                duration_ms: end.duration_ms,
+            });
+        } else {
+            self.left_out += 1;
+        }
+        let mut told = json!({
+            "id": short(id), "name": short(name), "status": end.status.event_word(), "preview": preview,
+            "size_bytes": end.result.len(), "by": "vendor",
+        });
+        if let Some(duration_ms) = end.duration_ms {
+            told["duration_ms"] = json!(duration_ms);
+        }
+        events.push("tool_response", &told)
+    }
+
+    /// The vendor told other arguments of an open call than at its beginning, as it ran it.
+    pub fn ran_with(&mut self, id: &str, arguments: &Value) {
+        let id = short(id);
+        let Some(call) = self.open.iter().find(|open| open.id == id).and_then(|open| self.calls.get_mut(open.at?))
+        else {
+            return;
+        };
+        let text = arguments.to_string();
+        let bytes = self.arguments_bytes.saturating_sub(call.arguments.len()) + text.len();
+        if arguments.is_object() && bytes <= ARGUMENTS_BYTES_MAX {
+            self.arguments_bytes = bytes;
+            call.arguments = text;
+        }
+    }
+
     /// Whether a call with this id has begun and not ended.
     #[must_use]
     pub fn is_open(&self, id: &str) -> bool {
@@ -402,6 +441,27 @@ mod tests {
         let short: Vec<_> =
             calls.iter().map(|c| (c.status.as_str(), c.result_preview.chars().count(), c.duration_ms)).collect();
         assert_eq!(short, [("ok", 256, Some(3)), ("declined", 2, Some(7)), ("requested", 0, None)]);
+    }
+
+    #[test]
+    fn an_end_alone_and_other_arguments() {
+        let host = FakeHost::new();
+        let mut events = Events::new(&host);
+        let mut audit = Audit::default();
+        let end = Finished { status: CallStatus::Error, result: "no", duration_ms: None };
+        audit.ended_alone(&mut events, "x", "shell", end).expect("told");
+        audit.requested(&mut events, &host, "a", "shell", &json!({ "n": 1 })).expect("told");
+        audit.ran_with("a", &json!({ "n": 2 }));
+        audit.ran_with("a", &json!("x".repeat(ARGUMENTS_BYTES_MAX)));
+        audit.ran_with("unknown", &json!({}));
+        events.flush().expect("told");
+        assert_eq!(
+            host.event_lines()[0],
+            r#"tool_response {"by":"vendor","id":"x","name":"shell","preview":"no","size_bytes":2,"status":"error"}"#
+        );
+        let calls = audit.into_calls();
+        let short: Vec<_> = calls.iter().map(|c| (c.status.as_str(), c.arguments.as_str())).collect();
+        assert_eq!(short, [("error", "{}"), ("requested", r#"{"n":2}"#)]);
     }
 
     #[test]

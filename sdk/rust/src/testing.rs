@@ -19,7 +19,7 @@ use crate::host::{
 };
 
 pub use child::{FakeChild, Step, command};
-pub use socket::FakeSocket;
+pub use socket::{Dialed, FakeSocket};
 
 type AskFn = Box<dyn Fn(&Question) -> Result<Decision>>;
 type ToolFn = Box<dyn Fn(&Call) -> Answer>;
@@ -83,6 +83,7 @@ pub struct FakeHost {
     clock_ms: Cell<u64>,
     random: Cell<u64>,
     signals: RefCell<VecDeque<Signal>>,
+    steered: Cell<usize>,
     kv: RefCell<BTreeMap<String, (Vec<u8>, u64)>>,
     kv_broken: Cell<bool>,
     revisions: Cell<u64>,
@@ -95,7 +96,7 @@ pub struct FakeHost {
     children: RefCell<VecDeque<Result<FakeChild>>>,
     commands: RefCell<Vec<Command>>,
     written: RefCell<Vec<String>>,
-    connects: RefCell<Vec<(u16, String, Vec<(String, String)>)>>,
+    connects: RefCell<Vec<Dialed>>,
     stops: RefCell<Vec<&'static str>>,
     ask: Option<AskFn>,
     questions: RefCell<Vec<Question>>,
@@ -189,7 +190,8 @@ impl FakeHost {
 
     /// A message from the user waits.
     pub fn steer(&self, text: &str) {
-        self.signals.borrow_mut().push_back(child::steer(text));
+        self.signals.borrow_mut().push_back(Signal { kind: "steer".into(), text: text.into() });
+        self.steered.set(self.steered.get() + 1);
     }
 
     /// Cancels the run.
@@ -276,9 +278,9 @@ impl FakeHost {
         self.written.borrow().clone()
     }
 
-    /// All websockets that were asked for: port, path, headers.
+    /// All websockets that were asked for.
     #[must_use]
-    pub fn connects(&self) -> Vec<(u16, String, Vec<(String, String)>)> {
+    pub fn connects(&self) -> Vec<Dialed> {
         self.connects.borrow().clone()
     }
 

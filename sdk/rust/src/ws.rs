@@ -148,7 +148,7 @@ mod tests {
     use super::*;
     use crate::child::Limits;
     use crate::error::ErrorKind;
-    use crate::testing::{FakeChild, FakeHost, FakeSocket, Step, command};
+    use crate::testing::{Dialed, FakeChild, FakeHost, FakeSocket, Step, command};
 
     fn open(host: &FakeHost) -> Result<Connection<'_>> {
         let child = Child::spawn(host, &command(&["/bin/vendor"]), Limits::default())?;
@@ -177,7 +177,8 @@ mod tests {
         connection.send("a".into()).expect("open");
         let told = [Heard::Text("echo a".into()), Heard::Cancelled, Heard::Signal, Heard::Timeout];
         assert_eq!(all(&mut connection), told);
-        assert_eq!(host.connects(), [(4711, "/".into(), vec![("x-key".into(), "k".into())])]);
+        let headers = vec![("x-key".into(), "k".into())];
+        assert_eq!(host.connects(), [Dialed { port: 4711, path: "/".into(), headers }]);
         assert_eq!(connection.end(100), Some(Exit::Code(0)));
         assert_eq!(host.stops(), ["close-stdin"]);
     }

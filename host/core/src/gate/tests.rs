@@ -72,7 +72,7 @@ access = "read-write"
 reason = "r"
 "#;
 
-/// What a test line says: `http GET URL`, `credential POST URL [NAME]`, `address IP URL`, `secret NAME GET URL`, ...
+/// What a test line says: `http GET URL`, `credential POST URL [NAME]`, `address IP URL`, `token IP URL SECRET`, `secret NAME GET URL`, ...
 fn ask(rights: &Rights<'_>, line: &str) -> String {
     let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
     let word = |at: usize| words.get(at).map_or("", String::as_str);
@@ -90,6 +90,10 @@ fn ask(rights: &Rights<'_>, line: &str) -> String {
         "address" => {
             http = target(2);
             Request::Address { ip: word(1).parse().unwrap(), target: &http }
+        }
+        "token" => {
+            http = target(2);
+            Request::TokenAddress { ip: word(1).parse().unwrap(), target: &http, secret: word(3) }
         }
         "secret" => {
             http = target(3);
@@ -568,4 +572,27 @@ proptest! {
             prop_assert!(by_address || by_literal);
         }
     }
+}
+
+/// The place where an account is exchanged is the operator's word, with the grant of the account; its address is not.
+#[test]
+fn addresses_of_token_endpoints() {
+    let permissions = permissions(&PLUGIN.replacen("scheme = \"bearer\"", "scheme = \"google-oauth\"", 1));
+    let mut lines = Vec::new();
+    for given in [&["secret:ADMIN_KEY"][..], &["secret:ADMIN_KEY", "address:127.0.0.0/8"], &["address:127.0.0.1"]] {
+        let grants = grants(given);
+        let profile = profile();
+        let rights = Rights { profile: &profile, permissions: &permissions, grants: &grants };
+        lines.push(format!("with {given:?}"));
+        for line in [
+            "token 1.1.1.1 https://oauth2.example.com/token ADMIN_KEY",
+            "token 127.0.0.1 http://127.0.0.1:9/token ADMIN_KEY",
+            "token 169.254.169.254 https://oauth2.example.com/token ADMIN_KEY",
+            "token 1.1.1.1 https://oauth2.example.com/token API_KEY",
+            "secret ADMIN_KEY POST https://api.example.com/v1/admin",
+        ] {
+            lines.push(format!("  {line}\n    {}", ask(&rights, line)));
+        }
+    }
+    insta::assert_snapshot!(lines.join("\n"));
 }

@@ -20,6 +20,11 @@ const LINGER: Duration = Duration::from_millis(250);
 /// The most that a pipe holds, in bytes: what Linux lets a user without privileges set.
 const PIPE_BYTES_MAX: usize = 1024 * 1024;
 
+/// How long a quiet pipe holds back an end that could begin a secret.
+const QUIET: Duration = Duration::from_millis(100);
+/// From so many held bytes on they are held until more comes: that many are no chance, and less show little of a value.
+const HELD_BYTES_MAX: usize = 8;
+
 /// Where the bytes of one stream go.
 pub(crate) trait Sink: Send + Sync {
     /// Waits until it can take some bytes, and says how many; never 0.
@@ -55,6 +60,11 @@ pub(crate) async fn pump(
             read = pipe.read(&mut buffer[..room]) => match read {
                 Ok(0) | Err(_) => break,
                 Ok(count) => sink.push(&stream.push(&buffer[..count])),
+            },
+            // A program that has said all of a message waits for its answer; the message may end in a letter with which
+            // some form of a value begins, and nobody would ever answer it.
+            () = tokio::time::sleep(QUIET), if (1..HELD_BYTES_MAX).contains(&stream.held_bytes()) => {
+                sink.push(&stream.finish());
             }
         }
     }

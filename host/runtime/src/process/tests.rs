@@ -223,6 +223,22 @@ async fn an_echoed_secret_is_replaced_also_when_it_is_split() {
     assert!(stderr.starts_with("[redacted:KEY]") && !stderr.contains("c2stbGl2ZS0wMTIz"), "{stderr}");
 }
 
+/// A binary protocol has no line's end, and a program that waits for its answer writes nothing more.
+#[tokio::test]
+async fn a_message_that_ends_like_the_begin_of_a_secret_is_given_out_when_the_pipe_is_quiet() {
+    let rig = rig(Limits::default(), ALL);
+    let mut child = rig.processes.start(sh("printf 'reads'; cat")).await.unwrap();
+    assert_eq!(stdout_bytes(&mut child, 5).await, b"reads");
+    // What is a value as a whole is replaced all the same, wherever it follows without a pause.
+    child.write(SECRET.into()).unwrap();
+    child.close_stdin();
+    assert_eq!(all(&mut child).await.0, "[redacted:KEY]");
+    // Most of a value is no chance: it waits for the rest, however long that takes.
+    let (first, rest) = SECRET.split_at(12);
+    let mut child = rig.processes.start(sh(&format!("printf {first}; sleep 0.4; printf {rest}"))).await.unwrap();
+    assert_eq!(all(&mut child).await.0, "[redacted:KEY]");
+}
+
 #[tokio::test]
 async fn placeholders_become_secrets_where_they_are_granted() {
     let rig = rig(Limits::default(), ALL);

@@ -4,9 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
 use super::FakeHost;
-use super::socket::{self, FakeSocket};
+use super::socket::{self, Dialed, FakeSocket};
 use crate::error::{Error, Result};
-use crate::host::{Command, Exit, Host, Output, Process, Signal, Socket, StopMode};
+use crate::host::{Command, Exit, Host, Output, Process, Socket, StopMode};
 
 type LineFn = Box<dyn FnMut(&str) -> Vec<Step>>;
 
@@ -252,7 +252,7 @@ impl<'h> Process<'h> for Running<'h> {
     }
 
     fn connect(&self, port: u16, path: &str, headers: &[(String, String)]) -> Result<Box<dyn Socket + 'h>> {
-        self.host.connects.borrow_mut().push((port, path.to_owned(), headers.to_vec()));
+        self.host.connects.borrow_mut().push(Dialed { port, path: path.to_owned(), headers: headers.to_vec() });
         let socket = self.sockets.borrow_mut().pop_front();
         let socket = socket.unwrap_or_else(|| panic!("no websocket is scripted for port {port}"))?;
         Ok(Box::new(socket::Open::new(self.host, socket)))
@@ -265,9 +265,4 @@ impl Drop for Running<'_> {
             self.host.stops.borrow_mut().push("drop");
         }
     }
-}
-
-/// A signal to steer.
-pub(super) fn steer(text: &str) -> Signal {
-    Signal { kind: "steer".into(), text: text.into() }
 }

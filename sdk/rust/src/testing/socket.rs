@@ -9,6 +9,17 @@ use crate::host::{Frame, Host, Received, Socket};
 
 type TextFn = Box<dyn FnMut(&str) -> Vec<Step>>;
 
+/// A websocket that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dialed {
+    /// The port of the program.
+    pub port: u16,
+    /// The path.
+    pub path: String,
+    /// The headers.
+    pub headers: Vec<(String, String)>,
+}
+
 /// A scripted websocket for [`super::FakeChild::socket`]. Its steps are those of a program: `Line` is a text message,
 /// `Raw` a binary one, `Exit` closes the connection.
 #[derive(Default)]

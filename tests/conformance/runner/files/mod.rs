@@ -1,7 +1,10 @@
 //! Which check reads which file. One module per family.
 
 mod agent;
+mod antigravity;
 mod batch;
+mod claude;
+mod codex;
 mod control;
 mod identity;
 mod layers;
@@ -17,7 +20,10 @@ use crate::case::Check;
 pub(crate) fn checks() -> Vec<(&'static str, Check)> {
     let families = [
         agent::CHECKS,
+        antigravity::CHECKS,
         batch::CHECKS,
+        claude::CHECKS,
+        codex::CHECKS,
         control::CHECKS,
         identity::CHECKS,
         layers::CHECKS,

@@ -4,6 +4,7 @@
 //! # Layout
 //! - [`script`]: the steps, as JSON
 //! - `play.rs`: what each step does
+//! - `socket.rs`: a websocket that it serves
 //! - `record.rs`: what was seen, one JSON object a line, written as it happens so that a kill loses nothing
 //! - this file: where the script is found; [`install`] and [`records`] for the tests that use it
 //!
@@ -25,6 +26,7 @@ mod pattern;
 mod play;
 mod record;
 pub mod script;
+mod socket;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

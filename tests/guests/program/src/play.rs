@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use crate::pattern::{self, Captures};
 use crate::record::{self, Record};
-use crate::script::{Flood, Script, Step};
-use crate::{EXIT_SCRIPT, EXIT_UNEXPECTED, http};
+use crate::script::{Flood, Script, Served, Step};
+use crate::{EXIT_SCRIPT, EXIT_UNEXPECTED, http, socket};
 
 /// Why the steps end before their end.
 enum End {
@@ -29,6 +29,8 @@ enum End {
 
 struct Player {
     lines: Receiver<String>,
+    /// Once there is one, messages are what lines were; stdin then only tells its end.
+    socket: Option<(socket::Socket, Receiver<String>)>,
     record: Record,
     captures: Captures,
 }
@@ -45,7 +47,8 @@ pub(crate) fn play(script: &Script) -> u8 {
     record.start();
     let args: Vec<String> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
     let (steps, code) = script.chosen(&args);
-    let mut player = Player { lines: read_stdin(record.clone()), record: record.clone(), captures: Captures::new() };
+    let lines = read_stdin(record.clone());
+    let mut player = Player { lines, socket: None, record: record.clone(), captures: Captures::new() };
     let code = match player.all(steps) {
         Ok(()) => code,
         Err(End::Code(code)) => code,
@@ -116,7 +119,8 @@ impl Player {
                 Ok(())
             }
             Step::UntilEof { .. } => {
-                while self.lines.recv().is_ok() {}
+                let stdin = self.socket.as_ref().map_or(&self.lines, |(_, stdin)| stdin);
+                while stdin.recv().is_ok() {}
                 Ok(())
             }
             Step::Write { write } => {
@@ -124,9 +128,18 @@ impl Player {
                     Value::String(text) => text,
                     value => value.to_string(),
                 };
-                say(format!("{line}\n").as_bytes())
+                match &self.socket {
+                    Some((socket, _)) => gone_unless(socket.say(&line)),
+                    None => say(format!("{line}\n").as_bytes()),
+                }
             }
-            Step::Raw { raw } => say(pattern::filled_text(raw, &self.captures).as_bytes()),
+            Step::Raw { raw } => {
+                let text = pattern::filled_text(raw, &self.captures);
+                match &self.socket {
+                    Some((socket, _)) => gone_unless(socket.say(&text)),
+                    None => say(text.as_bytes()),
+                }
+            }
             Step::Bytes { bytes } => say(bytes),
             Step::Stderr { stderr } => {
                 let _ = std::io::stderr().write_all(pattern::filled_text(stderr, &self.captures).as_bytes());
@@ -136,8 +149,13 @@ impl Player {
                 std::thread::sleep(Duration::from_millis(*sleep_ms));
                 Ok(())
             }
-            Step::Flood { flood } => flooded(flood),
+            Step::Flood { flood } => flooded(flood, self.socket.as_ref().map(|(socket, _)| socket)),
+            Step::Close { close } if close == "websocket" => {
+                self.socket.iter().for_each(|(socket, _)| socket.close());
+                Ok(())
+            }
             Step::Close { close } => closed(close),
+            Step::Websocket { websocket } => self.serve(websocket),
             Step::Ignore { ignore } => ignore.iter().try_for_each(|name| self.ignored(name)),
             Step::Spawn { spawn, own_group, name } => self.spawned(spawn, *own_group, name.as_deref()),
             Step::Http { http: request } => {
@@ -161,6 +179,18 @@ impl Player {
             Step::Exit { exit } => Err(End::Code(*exit)),
             Step::Abort { .. } => std::process::abort(),
         }
+    }
+
+    /// Serves a websocket and waits for who connects.
+    fn serve(&mut self, served: &Served) -> Result<(), End> {
+        let listener = socket::listen(&mut self.captures).map_err(End::Script)?;
+        let greeting = socket::packed(&served.greeting, &self.captures).map_err(End::Script)?;
+        say(&greeting)?;
+        let (socket, messages) =
+            socket::accept(&listener, served, &self.captures, &self.record).map_err(End::Script)?;
+        let stdin = std::mem::replace(&mut self.lines, messages);
+        self.socket = Some((socket, stdin));
+        Ok(())
     }
 
     /// Notes a signal from now on instead of ending by it.
@@ -199,11 +229,18 @@ fn say(bytes: &[u8]) -> Result<(), End> {
     out.write_all(bytes).and_then(|()| out.flush()).map_err(|_| End::Code(1))
 }
 
-fn flooded(flood: &Flood) -> Result<(), End> {
+/// The same for a websocket.
+fn gone_unless(there: bool) -> Result<(), End> {
+    if there { Ok(()) } else { Err(End::Code(1)) }
+}
+
+fn flooded(flood: &Flood, socket: Option<&socket::Socket>) -> Result<(), End> {
     let times = flood.times.unwrap_or(u64::MAX);
     for _ in 0..times {
         if flood.stream.as_deref() == Some("stderr") {
             std::io::stderr().write_all(flood.text.as_bytes()).map_err(|_| End::Code(1))?;
+        } else if let Some(socket) = socket {
+            gone_unless(socket.say(&flood.text))?;
         } else {
             say(flood.text.as_bytes())?;
         }

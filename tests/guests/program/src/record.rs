@@ -1,6 +1,6 @@
 //! What was seen, one JSON object a line: `{"argv": [..], "env": {..}, "cwd": .., "pid": ..}` first, then `{"read": ..}` (a
-//! line as JSON where it is JSON, else as text), `{"eof": true}`, `{"signal": ".."}`, `{"spawned": pid}`, `{"http": ..}`,
-//! `{"unexpected": ..}` and `{"exit": code}`.
+//! line or message as JSON where it is JSON, else as text), `{"eof": true}`, `{"signal": ".."}`, `{"spawned": pid}`,
+//! `{"http": ..}`, `{"connected": true}`, `{"refused": ..}`, `{"disconnected": true}`, `{"unexpected": ..}` and `{"exit": code}`.
 //!
 //! Each line is in the file before the program goes on. That also holds for a program that is killed at its next step.
 

@@ -40,7 +40,7 @@ pub struct Script {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct When {
-    /// Arguments that must all be among those given.
+    /// Arguments that must all be among those given; a `*` at the end of one stands for whatever follows.
     pub args: Vec<String>,
     /// What it does then.
     pub steps: Vec<Step>,
@@ -105,7 +105,7 @@ pub enum Step {
         /// What to write.
         flood: Flood,
     },
-    /// Closes a standard stream: `stdin`, `stdout` or `stderr`.
+    /// Closes a standard stream, `stdin`, `stdout` or `stderr`, or the `websocket`.
     Close {
         /// Its name.
         close: String,
@@ -130,6 +130,13 @@ pub enum Step {
     Http {
         /// The request.
         http: Request,
+    },
+    /// Serves a websocket on the loopback address and waits for a connection. From then on messages are what lines were:
+    /// `expect` and `serve` read them, `write` and `raw` send one each, and `{"close": "websocket"}` closes it. The port
+    /// is captured as `port`.
+    Websocket {
+        /// How it is served.
+        websocket: Served,
     },
     /// Writes a file; `~/` is the home.
     File {
@@ -193,6 +200,19 @@ pub struct Flood {
     pub times: Option<u64>,
 }
 
+/// A websocket.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Served {
+    /// What is written to stdout when it listens, in parts: a byte, a text, `{"varint": "{{port}}"}`, `{"sized": [..]}`
+    /// with its length before it.
+    #[serde(default)]
+    pub greeting: Vec<Value>,
+    /// Headers without which a connection is refused.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+}
+
 /// A request.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -225,7 +245,11 @@ impl Script {
     /// The steps and the code for these arguments.
     #[must_use]
     pub fn chosen(&self, args: &[String]) -> (&[Step], u8) {
-        let when = self.when.iter().find(|when| when.args.iter().all(|wanted| args.contains(wanted)));
+        let given = |wanted: &String| match wanted.strip_suffix('*') {
+            Some(start) => args.iter().any(|arg| arg.starts_with(start)),
+            None => args.contains(wanted),
+        };
+        let when = self.when.iter().find(|when| when.args.iter().all(given));
         when.map_or((&self.steps, self.exit), |when| (&when.steps, when.exit))
     }
 }

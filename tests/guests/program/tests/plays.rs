@@ -79,10 +79,14 @@ fn rules_answer_until_the_last_one() {
 #[test]
 fn arguments_choose_other_steps() {
     let script = json!({
-        "when": [{ "args": ["--version"], "steps": [{ "write": "1.2.3" }], "exit": 4 }],
+        "when": [
+            { "args": ["--version"], "steps": [{ "write": "1.2.3" }], "exit": 4 },
+            { "args": ["--effort=*"], "steps": [{ "stderr": "unknown option" }], "exit": 6 },
+        ],
         "steps": [{ "exit": 5 }],
     });
     assert_eq!(played(script.clone(), &["-v", "--version"], "").2, Some(4));
+    assert_eq!(played(script.clone(), &["--effort=high"], "").2, Some(6));
     assert_eq!(played(script, &["-v"], "").2, Some(5));
 }
 
@@ -153,4 +157,42 @@ fn a_request_is_made_and_its_answer_kept() {
     assert!(records.contains(&json!({ "http": { "status": 201, "body": "ok" } })), "{records:?}");
     let asked = asked.join().expect("served");
     assert!(asked.starts_with("GET /v1 HTTP/1.1\r\n") && asked.contains("x-hi: hi\r\n"), "{asked}");
+}
+
+#[test]
+fn a_websocket_is_served_to_whoever_has_the_key() {
+    use tungstenite::client::IntoClientRequest as _;
+    let script = json!({ "steps": [
+        { "websocket": {
+            "greeting": [{ "sized": [8, { "varint": "{{port}}" }, 18, 3, "abc"] }], "headers": { "x-key": "abc" },
+        } },
+        { "expect": { "config": { "$any": true } }, "capture": { "name": "/config/name" } },
+        { "write": { "hello": "{{name}}" } }, { "raw": "not JSON" }, { "expect": "bye" }, { "close": "websocket" },
+        { "until_eof": true },
+    ] });
+    let folder = tempfile::tempdir().expect("folder");
+    let mut child = started(folder.path(), script, &[]);
+    let mut stdin = child.stdin.take().expect("stdin");
+    stdin.write_all(&[1, 0, 10]).expect("written");
+    let mut greeting = [0; 13];
+    child.stdout.as_mut().expect("stdout").read_exact(&mut greeting).expect("a greeting");
+    assert_eq!((&greeting[..5], &greeting[8..]), (&[9, 0, 0, 0, 8][..], &[18, 3, b'a', b'b', b'c'][..]));
+    let port = u16::from(greeting[5] & 0x7f) | u16::from(greeting[6] & 0x7f) << 7 | u16::from(greeting[7]) << 14;
+    let connect = |key: &str| {
+        let mut request = format!("ws://127.0.0.1:{port}/").into_client_request().expect("a request");
+        request.headers_mut().insert("x-key", key.parse().expect("a header"));
+        let stream = std::net::TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+        tungstenite::client(request, stream).map(|(socket, _)| socket)
+    };
+    assert!(connect("wrong").is_err());
+    let mut socket = connect("abc").expect("accepted");
+    socket.send(r#"{"config":{"name":"n"}}"#.into()).expect("sent");
+    assert_eq!(socket.read().expect("a message").to_string(), r#"{"hello":"n"}"#);
+    assert_eq!(socket.read().expect("a message").to_string(), "not JSON");
+    socket.send("bye".into()).expect("sent");
+    assert!(socket.read().expect("a close").is_close());
+    drop(stdin);
+    assert_eq!(child.wait().expect("ended").code(), Some(0));
+    let records = guest_program::records(&folder.path().join("seen.jsonl"));
+    assert!(records.contains(&json!({ "read": { "config": { "name": "n" } } })), "{records:?}");
 }
