@@ -512,6 +512,9 @@ codes! {
         => "Use a credential that signs URLs; bearer, header, basic, query and google-oauth only work while the host sends.";
 
     // ---- blobs, keys and values
+    Invalid "mcp-server-form":
+        "An MCP server on the command line is neither a URL nor a program with its arguments."
+        => "Write `NAME=PROGRAM ARGUMENT ...` or `NAME=https://host/path`; a file with a list of servers can say more.";
     Unavailable "mcp-server":
         "An MCP server of the task did not start, ended, broke the protocol or refused its client."
         => "The message has its name, the reason and the end of what it wrote to stderr; run its command by itself to see more.";
