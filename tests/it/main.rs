@@ -2,8 +2,8 @@
 
 mod acp;
 mod anthropic;
-mod claude_code;
 mod antigravity;
+mod claude_code;
 mod codex;
 mod command;
 mod context;
