@@ -79,6 +79,19 @@ async fn a_text_reply() {
 }
 
 #[tokio::test]
+async fn what_the_model_thinks_is_told_apart() {
+    let fixtures = json!([{"match": {"userMessage": "think"}, "response": {"content": "It is 42.", "reasoning": "Six by seven."}}]);
+    let Some((mock, world)) = mocked(fixtures).await else { return };
+    let mut task = world.task("think hard");
+    task.reasoning_effort = Some("low".to_owned());
+    let ran = world.run(task).await;
+    let thoughts: String =
+        ran.notifications("thinking").iter().filter_map(|data| data["text"].as_str().map(str::to_owned)).collect();
+    assert_eq!((ran.outcome.output.as_str(), thoughts.as_str()), ("It is 42.", "Six by seven."), "{}", shown(&ran));
+    assert_eq!(mock.journal().await.len(), 1);
+}
+
+#[tokio::test]
 async fn tools_of_the_host_on_a_real_folder() {
     let call =
         |id: &str, name: &str, arguments: Value| json!({"id": id, "name": name, "arguments": arguments.to_string()});
@@ -132,7 +145,9 @@ async fn errors_of_the_vendor() {
     let error = |word: &str, kind: &str, status: u16| json!({"match": {"userMessage": word}, "response": {"error": {"message": format!("about {word}"), "type": kind}, "status": status}});
     let fixtures = json!([
         error("wrong", "invalid_request_error", 400),
+        error("unpaid", "billing_error", 402),
         error("forbidden", "permission_error", 403),
+        error("unknown", "not_found_error", 404),
         error("large", "request_too_large", 413),
         error("down", "api_error", 500),
         error("crowded", "overloaded_error", 529),
@@ -142,7 +157,7 @@ async fn errors_of_the_vendor() {
     };
     let mut lines = Vec::new();
     let mut before = 0;
-    for goal in ["wrong", "forbidden", "large", "down", "crowded"] {
+    for goal in ["wrong", "unpaid", "forbidden", "unknown", "large", "down", "crowded"] {
         let ran = world.run(world.task(goal)).await;
         let asked = mock.journal().await.len();
         let error = ran.outcome.error.clone().expect("an error");
@@ -364,12 +379,33 @@ type Answers = fn(usize) -> Vec<Step>;
 /// Answers that `aimock` does not make: how often the vendor is asked, and what comes of it.
 #[tokio::test]
 async fn scripted_answers() {
-    let cases: [(&str, Answers); 11] = [
+    let cases: [(&str, Answers); 14] = [
         ("a pause is gone on from", |number| match number {
             0 => sse(&message(vec![text(0, &["Searching."])], "pause_turn")),
             _ => sse(&message(vec![text(0, &["Found."])], "end_turn")),
         }),
         ("a refusal", |_| sse(&message(vec![text(0, &["I can"])], "refusal"))),
+        ("a refusal that says why", |_| {
+            let mut events = message(vec![text(0, &["I can"])], "refusal");
+            let last = events.len() - 2;
+            events[last]["delta"]["stop_details"] =
+                json!({"type": "refusal", "category": "cyber", "explanation": "it could do harm"});
+            sse(&events)
+        }),
+        ("the window of the model is full", |_| {
+            sse(&message(vec![text(0, &["It was"])], "model_context_window_exceeded"))
+        }),
+        ("overloaded, with a time", |number| match number {
+            0 => {
+                let body = json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}});
+                answer(
+                    "529 Site is overloaded",
+                    &[("content-type", "application/json"), ("retry-after", "1"), ("request-id", "req_1")],
+                    &[&body.to_string()],
+                )
+            }
+            _ => sse(&message(vec![text(0, &["Now."])], "end_turn")),
+        }),
         ("an error event before output is repeated", |number| match number {
             0 => sse(&[start(), failure("overloaded_error")]),
             _ => sse(&message(vec![text(0, &["Now."])], "end_turn")),

@@ -1,6 +1,8 @@
 //! All integration tests, as one binary.
 
+mod acp;
 mod anthropic;
+mod claude_code;
 mod antigravity;
 mod command;
 mod context;

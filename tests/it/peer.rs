@@ -83,7 +83,7 @@ pub(crate) fn localharness() -> Option<PathBuf> {
 }
 
 /// The file of an installed peer, or none where it may be missing.
-fn installed(peer: &str, file: &str) -> Option<PathBuf> {
+pub(crate) fn installed(peer: &str, file: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("two folders down").join(file);
     if path.exists() {
         return Some(path);

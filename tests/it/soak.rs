@@ -34,6 +34,7 @@ const WIRES: &[Wire] = &[
     },
     Wire { name: "gemini-content", plugin: "gemini", secret: "GEMINI_API_KEY", path: "", settings: &[] },
     Wire { name: "openai-chat", plugin: "openai", secret: "OPENAI_API_KEY", path: "/v1", settings: &[("api", "chat")] },
+    Wire { name: "gemini", plugin: "gemini", secret: "GEMINI_API_KEY", path: "", settings: &[] },
 ];
 
 /// How often the mock misbehaves, of each request: an error, an answer that is no JSON, a connection that is closed, a rate

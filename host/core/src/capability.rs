@@ -124,6 +124,7 @@ mod tests {
             command: "b".into(),
             args: vec![],
             env: [("K".into(), "v".into())].into(),
+            ..McpServer::default()
         }];
         task.permissions.network = Some(false);
         task.permissions.disallowed_tools = vec!["x".into()];

@@ -22,6 +22,7 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub(crate) use self::fields::credential_header;
 use self::reader::suggestion;
 use crate::ids::PluginName;
 use crate::permission::Access;

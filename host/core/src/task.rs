@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 
 use crate::agent::deadline::Deadline;
 use crate::agent::is_blank;
+use crate::endpoint::Prefix;
+use crate::manifest::{Credential, Scheme, credential_header};
+use crate::permission::{Permission, variable_name};
 use crate::text::shown;
 use crate::{Error, Result};
 
@@ -155,13 +158,14 @@ pub enum FilesystemAccess {
     FullAccess,
 }
 
-/// An MCP server, started over stdio.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// An MCP server: a program that is started and spoken to over stdio, or a URL that speaks streamable HTTP.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct McpServer {
     /// Unique in the task; prefix of its tools' names.
     pub name: String,
-    /// Program.
+    /// Program; empty where `url` is set.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub command: String,
     /// Its arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -169,6 +173,18 @@ pub struct McpServer {
     /// Its environment.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub env: std::collections::BTreeMap<String, String>,
+    /// Names of secrets to place in its environment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secret_env: Vec<String>,
+    /// Where it is, instead of a program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Name of the secret that is sent to `url`, as `authorization: Bearer` unless `header` is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// Header in which the secret is sent instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
 }
 
 /// Something that the caller gives along with the task.
@@ -276,13 +292,7 @@ impl Task {
             }
         }
         for (index, server) in self.mcp_servers.iter().enumerate() {
-            let parts = [("name", is_blank(&server.name)), ("command", is_blank(&server.command))];
-            for (part, _) in parts.into_iter().filter(|(_, blank)| *blank) {
-                issue(&format!("mcp_servers.{index}.{part}"), "is blank");
-            }
-            if server.env.keys().any(|key| is_blank(key)) {
-                issue(&format!("mcp_servers.{index}.env"), "the name of a variable is blank");
-            }
+            server.issues(|field, message| issue(&format!("mcp_servers.{index}.{field}"), message));
         }
         if let Some(name) = first_twice(self.mcp_servers.iter().map(|server| server.name.as_str())) {
             issue("mcp_servers", &format!("two servers have the name `{}`", shown(name, 60)));
@@ -335,6 +345,81 @@ impl Task {
     }
 }
 
+impl McpServer {
+    /// All that is wrong with it, in the order of its fields.
+    fn issues(&self, mut issue: impl FnMut(&str, &str)) {
+        const NAME: &str = "is no name of a secret: letters, digits and `_`, at most 128, the first no digit";
+        if is_blank(&self.name) {
+            issue("name", "is blank");
+        }
+        if self.url.is_none() && is_blank(&self.command) {
+            issue("command", "is blank");
+        }
+        if self.env.keys().any(|key| is_blank(key)) {
+            issue("env", "the name of a variable is blank");
+        }
+        if !self.secret_env.iter().all(|name| variable_name(name)) {
+            issue("secret_env", NAME);
+        }
+        let Some(url) = &self.url else {
+            for (field, set) in [("secret", self.secret.is_some()), ("header", self.header.is_some())] {
+                if set {
+                    issue(field, "belongs to a `url`; a program gets its secrets by `secret_env`");
+                }
+            }
+            return;
+        };
+        if let Err(why) = Prefix::parse(url) {
+            issue("url", &why);
+        }
+        let of_program =
+            !(self.command.is_empty() && self.args.is_empty() && self.env.is_empty() && self.secret_env.is_empty());
+        if of_program {
+            issue("url", "is given beside a program; give one of them");
+        }
+        if self.secret.as_deref().is_some_and(|name| !variable_name(name)) {
+            issue("secret", NAME);
+        }
+        if self.header.is_some() && self.secret.is_none() {
+            issue("header", "belongs to a `secret`");
+        }
+        if let Some(Err(why)) = self.header.as_deref().map(credential_header) {
+            issue("header", why);
+        }
+    }
+
+    /// What it takes to use the server, as the gates see it: its program with its variables and secrets, or its URL. The task
+    /// asks for it, and the operator grants it.
+    ///
+    /// # Errors
+    /// The reason, where its URL or header are none; [`Task::issues`] says so before.
+    pub fn permission(&self) -> Result<Permission, String> {
+        let Some(url) = &self.url else {
+            let argv = std::iter::once(&self.command).chain(&self.args).cloned().collect();
+            let env = self.env.keys().cloned().collect();
+            return Ok(Permission::Command { argv, env, secret_env: self.secret_env.clone() });
+        };
+        let scheme = match &self.header {
+            Some(header) => Scheme::Header { header: credential_header(header)? },
+            None => Scheme::Bearer,
+        };
+        let credential =
+            self.secret.clone().map(|secret| Credential { name: MCP_CREDENTIAL.to_owned(), scheme, secret });
+        // What streamable HTTP uses: messages, a stream of the server's own, the end of a session.
+        let methods = ["GET", "POST", "DELETE"].map(str::to_owned).to_vec();
+        Ok(Permission::Http { prefix: Prefix::parse(url)?, methods, credential })
+    }
+
+    /// Whether the host has to stand between a vendor's program and the server: it needs a secret, or is no program.
+    #[must_use]
+    pub fn is_bridged(&self) -> bool {
+        self.url.is_some() || !self.secret_env.is_empty()
+    }
+}
+
+/// The name of the rule by which the secret of a server is sent. Each server has a gate of its own.
+pub const MCP_CREDENTIAL: &str = "mcp";
+
 impl PermissionProfile {
     /// All that is wrong with it, in the order of its fields, as `permissions.<field>`.
     fn issues(&self, issues: &mut Vec<Issue>) {
@@ -372,6 +457,35 @@ fn first_twice<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mcp_servers_are_a_program_or_a_url() {
+        let cases = [
+            "[{name: a, command: c, args: [x], env: {A: '1'}, secret_env: [KEY]}]",
+            "[{name: a, url: 'https://h/mcp', secret: KEY}]",
+            "[{name: a, url: 'https://h/mcp', secret: KEY, header: X-Api-Key}]",
+            "[{name: ' '}]",
+            "[{name: a, command: c, url: 'https://h'}]",
+            "[{name: a, url: 'ftp://h'}]",
+            "[{name: a, url: 'https://h?key=x'}]",
+            "[{name: a, command: c, secret: KEY}]",
+            "[{name: a, command: c, secret_env: ['not a name']}]",
+            "[{name: a, url: 'https://h', secret: 'a b'}]",
+            "[{name: a, url: 'https://h', header: x-key}]",
+            "[{name: a, url: 'https://h', secret: KEY, header: host}]",
+            "[{name: a, command: c}, {name: a, command: d}]",
+        ];
+        let shown = cases.map(|servers| {
+            let task = Task::parse(&format!("goal: x\nmcp_servers: {servers}\n"), "task.yaml").unwrap();
+            let issues: Vec<String> = task.issues().iter().map(|i| format!("  {}: {}", i.field, i.message)).collect();
+            let permission = match issues.is_empty() {
+                true => format!("  {:?}", task.mcp_servers[0].permission().unwrap()),
+                false => issues.join("\n"),
+            };
+            format!("{servers}\n{permission}")
+        });
+        insta::assert_snapshot!(shown.join("\n"));
+    }
 
     #[test]
     fn broken_task_files() {

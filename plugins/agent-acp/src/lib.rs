@@ -141,8 +141,9 @@ fn refused(host: &dyn Host, task: &Task, profile: &Profile) -> Vec<Issue> {
         let field = if task.model.is_some() { "model" } else { "settings" };
         if !is_plain_word(model) {
             refuse(field, format!("`{}` is no name of a model that can be handed over", model.escape_debug()));
-        } else if profile.model_args.is_empty() && profile.model_env.is_empty() && !profile.names_model() {
-            refuse(field, format!("{title} cannot be told a model by its row; leave it out"));
+        } else if !profile.names_model(settings::text(host, "login").as_deref() != Some("own")) {
+            let why = format!("{title} cannot be told a model, by its row and setting `login`; leave it out");
+            refuse(field, why);
         }
     }
     if let Some(effort) = &task.reasoning_effort {

@@ -186,10 +186,12 @@ impl Profile {
         if self.title.is_empty() { &self.program } else { &self.title }
     }
 
-    /// Whether the row names the model in what it says about the endpoint.
+    /// Whether a model that is named reaches the agent, with or without an endpoint.
     #[must_use]
-    pub fn names_model(&self) -> bool {
-        self.endpoint_args.iter().chain(self.endpoint_env.values()).any(|text| text.contains("{model}"))
+    pub fn names_model(&self, endpoint: bool) -> bool {
+        let of_endpoint = self.endpoint_args.iter().chain(self.endpoint_env.values()).filter(|_| endpoint);
+        let all = self.args.iter().chain(&self.model_args).chain(self.env.values()).chain(self.model_env.values());
+        all.chain(of_endpoint).any(|text| text.contains("{model}"))
     }
 
     /// Whether a version is too old; what is no version is not.
@@ -279,9 +281,12 @@ mod tests {
             let argv = format!("argv = {words:?}");
             let (_, rest) = manifest.split_once(&argv).unwrap_or_else(|| panic!("{name}: no {argv}"));
             let section = rest.split("[[").next().expect("the first part");
+            let (_, elsewhere) = manifest.split_once(r#"argv = ["{settings.program}"]"#).expect("a program elsewhere");
             let names = [&row.env, &row.endpoint_env, &row.model_env].into_iter().flat_map(|env| env.keys());
             for variable in names.chain(&row.mode_env) {
-                assert!(section.contains(&format!("\"{variable}\"")), "{name}: no {variable}");
+                for section in [section, elsewhere] {
+                    assert!(section.contains(&format!("\"{variable}\"")), "{name}: no {variable}");
+                }
             }
             assert!(manifest.contains(&format!("name = \"{}\"", row.api.expect("an api"))), "{name}");
         }

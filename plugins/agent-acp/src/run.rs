@@ -149,7 +149,7 @@ impl<'h> Agent<'h> {
     fn work(&mut self, task: &Task, folder: &str, model: Option<&str>, mode: Option<&str>) -> Result<Value> {
         self.initialize()?;
         let opened = self.open(task, folder)?;
-        self.turn.events.started(self.session_id.as_deref(), model)?;
+        self.turn.events.push("runtime_started", &self.started(model))?;
         self.set_mode(&opened, mode)?;
         if task.session.is_some() {
             self.settle()?;
@@ -166,6 +166,18 @@ impl<'h> Agent<'h> {
             self.turn.meter.result(&error.data);
             fault::of(&format!("the turn of {} failed", self.profile.title()), &error)
         })
+    }
+
+    /// The first event of the log.
+    fn started(&self, model: Option<&str>) -> Value {
+        let mut started = json!({ "session_id": self.session_id });
+        let version = self.version.as_deref().filter(|version| !version.is_empty());
+        for (name, value) in [("model", model), ("vendor_version", version)] {
+            if let Some(value) = value {
+                started[name] = json!(value);
+            }
+        }
+        started
     }
 
     /// Greets the agent and agrees on a version.
@@ -337,9 +349,10 @@ impl<'h> Agent<'h> {
             };
             match incoming {
                 Incoming::Response { call: answered, reply } if answered == call => return Ok(reply),
-                Incoming::Timeout => self.look_at_the_time(method, start_ms)?,
                 other => self.take(other)?,
             }
+            // Also while it talks: one that never pauses must not outlast its time.
+            self.look_at_the_time(method, start_ms)?;
             if self.greeting.is_null() && self.peer.child().skipped() > GARBAGE_MAX {
                 let error = Error::invalid("not-acp", "the program does not speak the Agent Client Protocol");
                 return Err(self.peer.child().describe(error));

@@ -18,6 +18,7 @@ use midplane_plugin::events::usage_fields;
 use midplane_plugin::host::{Decision, Exit};
 use midplane_plugin::testing::{FakeChild, FakeHost, Step, task};
 use midplane_plugin::{Agent, Error, Result, Value, json};
+use proptest::prelude::*;
 
 use crate::AcpAgent;
 
@@ -267,6 +268,9 @@ fn what_cannot_be_honoured_is_refused_by_field() {
         let fields: Vec<String> = AcpAgent::validate(&host, &task).into_iter().map(|issue| issue.field).collect();
         assert_eq!(fields, *expected, "{agent}");
     }
+    // A model that only the endpoint's configuration names would be lost with a login of the agent's own.
+    let host = FakeHost::new().setting("agent", "opencode").setting("login", "own").setting("model", "m");
+    assert_eq!(AcpAgent::validate(&host, &in_folder("x"))[0].field, "settings");
     let host = FakeHost::new().setting("agent", "nano");
     assert_eq!(AcpAgent::validate(&host, &in_folder("x"))[0].field, "settings");
 }
@@ -357,6 +361,51 @@ fn readiness_says_what_is_missing() {
     insta::assert_snapshot!(shown);
 }
 
+/// The original puts the environment of MCP servers and the system prompt on the argument vector, where other users of the
+/// machine can read them (weak spot 10).
+#[test]
+fn defect_10_neither_the_prompt_nor_the_environment_of_servers_is_on_the_argument_vector() {
+    for agent in ["gemini", "codex-acp", "opencode", "qwen", "goose"] {
+        let host = endpoints(FakeHost::new()).setting("agent", agent).child(FakeChild::new());
+        let mut task = in_folder("SECRET-goal");
+        task.system = Some("SECRET-system".into());
+        task.mcp_servers =
+            vec![McpServer { name: "m".into(), argv: vec!["m".into()], env: vec![("A".into(), "SECRET-env".into())] }];
+        assert!(AcpAgent::run(&host, task).is_err());
+        let command = host.commands().remove(0);
+        assert!(!format!("{command:?}").contains("SECRET"), "{agent}");
+    }
+}
+
+/// The original takes words of permission for wider ones (weak spot 8): here each is a mode of the agent, or refused.
+#[test]
+fn defect_08_a_word_of_permission_is_honoured_or_refused_and_never_widened() {
+    use midplane_plugin::agent::FilesystemAccess::{FullAccess, ReadOnly, WorkspaceWrite};
+    use midplane_plugin::agent::PermissionMode::{Cautious, Default, Permissive, Strict};
+    for agent in ["gemini", "codex-acp", "opencode", "qwen", "goose"] {
+        let mut unasked = 0;
+        for (mode, filesystem) in [Strict, Cautious, Default, Permissive]
+            .into_iter()
+            .flat_map(|mode| [ReadOnly, WorkspaceWrite, FullAccess].map(|filesystem| (mode, filesystem)))
+        {
+            let host = endpoints(FakeHost::new()).setting("agent", agent);
+            let profile = crate::profile::Profile::read(&host).expect("a row");
+            let mut task = in_folder("x");
+            (task.permissions.mode, task.permissions.filesystem) = (mode, filesystem);
+            let found = profile.mode(&task.permissions).ok().flatten();
+            assert!(
+                found.is_some() || (mode == Permissive && filesystem == ReadOnly),
+                "{agent} {mode:?} {filesystem:?}"
+            );
+            if agent != "opencode" && found == profile.modes.full.as_deref() {
+                unasked += 1;
+            }
+        }
+        // The mode that asks for nothing is had by both words together and by nothing else.
+        assert_eq!(unasked, usize::from(agent != "opencode"), "{agent}");
+    }
+}
+
 /// A flood of calls and text stays within bounds, and every event within the contract's.
 #[test]
 fn a_flood_is_bounded() {
@@ -380,6 +429,74 @@ fn a_flood_is_bounded() {
     assert_eq!(outcome.output.len(), 1024 * 1024);
     assert_eq!(outcome.tool_calls.len(), 1024);
     assert!(outcome.tool_calls.iter().all(|call| call.name.len() <= 64 && call.arguments.len() < 70_000));
+}
+
+/// An agent that talks on after a cancel is left in time to tell the outcome.
+#[test]
+fn an_agent_that_talks_on_after_a_cancel_is_not_waited_for() {
+    let text = json!({"method": "session/update", "params": {"sessionId": "s1", "update": {
+        "sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": "."}}}});
+    let mut lines = vec![Step::Cancel];
+    // Never so long that a wait ends without a word.
+    (0..20_000).for_each(|_| lines.extend([Step::json(&text), Step::Wait(200)]));
+    let mut transcript = Transcript::read("# agent custom").greeted();
+    transcript.script.insert("session/prompt".into(), VecDeque::from([lines]));
+    let host = transcript.host();
+    let outcome = AcpAgent::run(&*host, in_folder("x")).expect("an outcome");
+    assert_eq!(outcome.finish_reason, "interrupted");
+    assert!(outcome.output.len() < 20_000, "{}", outcome.output.len());
+}
+
+/// All that the transcripts say of a turn: updates and questions.
+fn said() -> Vec<Value> {
+    let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/transcripts")).expect("the folder");
+    let mut files: Vec<_> = folder.map(|entry| entry.expect("an entry").path()).collect();
+    files.sort();
+    let texts: String = files.iter().map(|path| std::fs::read_to_string(path).expect("a transcript")).collect();
+    let messages = texts.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("< ")?).ok());
+    messages.map(|message| message["params"].clone()).filter(|params| params["sessionId"].is_string()).collect()
+}
+
+proptest! {
+    /// Whatever an agent says, in whatever order: each call is told once, and its end once and after it.
+    #[test]
+    fn calls_are_told_once_in_any_order(order in proptest::collection::vec((0_usize..1000, 0_u8..8), 0..60)) {
+        let (host, said) = (FakeHost::new().setting("agent", "gemini"), said());
+        let profile = crate::profile::Profile::read(&host).expect("a row");
+        let mut turn = crate::turn::Turn::new(&host, &profile, "/ws", Some("default"));
+        for (index, twist) in order {
+            let params = &said[index % said.len()];
+            if twist == 0 {
+                turn.cancelled = true;
+            }
+            if params["toolCall"].is_object() {
+                let asked = turn.asked(params).expect("told");
+                if twist % 2 == 1 {
+                    turn.declined(&asked).expect("told");
+                }
+            } else {
+                turn.update(&params["update"]).expect("told");
+            }
+        }
+        turn.finish().expect("told");
+        let mut open = std::collections::BTreeSet::new();
+        let mut seen = std::collections::BTreeSet::new();
+        for event in host.events() {
+            let data: Value = serde_json::from_str(&event.data).expect("JSON");
+            let id = data["id"].as_str().unwrap_or_default().to_owned();
+            match event.kind.as_str() {
+                "tool_request" => {
+                    prop_assert!(seen.insert(id.clone()), "`{id}` is told twice");
+                    open.insert(id);
+                }
+                "tool_response" => prop_assert!(open.remove(&id), "`{id}` ends without a beginning"),
+                _ => {}
+            }
+        }
+        prop_assert!(open.is_empty(), "without an end: {open:?}");
+        let ended = std::mem::take(&mut turn.audit).into_calls().len();
+        prop_assert_eq!(ended, seen.len());
+    }
 }
 
 fn attachment(kind: &str, name: &str) -> Attachment {

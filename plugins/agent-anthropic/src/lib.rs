@@ -19,7 +19,6 @@ pub mod wire;
 #[cfg(test)]
 mod tests;
 
-use midplane_plugin::agent::{Issue, Task, issue};
 use midplane_plugin::agent_loop::adapter::{self, Adapter};
 use midplane_plugin::http::Builder;
 use midplane_plugin::{Error, Host, Result, settings};
@@ -36,30 +35,24 @@ impl Adapter for Anthropic {
         }
         Ok(Self {
             base_url: adapter::base_url(host)?.trim_end_matches("/v1").to_owned(),
-            model: settings::text(host, "model").unwrap_or_default(),
             max_tokens,
             prompt_cache: settings::parsed_or(host, "prompt_cache", true)?,
             betas: settings::parsed_or(host, "betas", Vec::new())?,
         })
     }
 
-    /// What a word becomes depends on the model, so it is read again for each request.
+    /// What it becomes depends on the model, so it is read again for each request.
     fn set_effort(&mut self, effort: &str) -> Result<()> {
-        wire::effort_tokens(effort).map(drop)
+        self.set_effort_of(effort, "")
+    }
+
+    fn set_effort_of(&mut self, effort: &str, model: &str) -> Result<()> {
+        Thinking::of(Some(effort), model).map(drop)
     }
 
     /// Lists one model, which costs nothing.
     fn probe(&self) -> Builder {
         Builder::new("GET", format!("{}/v1/models?limit=1", self.base_url)).header("anthropic-version", wire::VERSION)
-    }
-
-    fn issues(&self, task: &Task) -> Vec<Issue> {
-        let model = task.model.as_deref().unwrap_or(&self.model);
-        let effort = task.reasoning_effort.as_deref().filter(|effort| wire::effort_tokens(effort).is_ok());
-        match effort.map(|effort| Thinking::of(Some(effort), model)) {
-            Some(Err(error)) => vec![issue("reasoning_effort", error.message)],
-            _ => Vec::new(),
-        }
     }
 }
 

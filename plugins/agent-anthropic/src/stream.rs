@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 
 use midplane_plugin::agent::Usage;
+use midplane_plugin::agent_loop::parts::{self, malformed};
 use midplane_plugin::agent_loop::{Decoder, Delta, Reply, Stop};
 use midplane_plugin::error::cut;
-use midplane_plugin::host::Call;
 use midplane_plugin::sse::SseEvent;
 use midplane_plugin::{Error, Result};
 use serde_json::{Value, json};
@@ -52,8 +52,7 @@ impl Decoder for MessageStream {
         if !known.contains(&event.name.as_str()) {
             return Ok(());
         }
-        let data: Value = serde_json::from_str(&event.data)
-            .map_err(|error| malformed(&format!("the data of `{}` is not JSON: {error}", event.name)))?;
+        let Some(data) = parts::event_data(event)? else { return Ok(()) };
         match event.name.as_str() {
             "message_start" => {
                 let message = &data["message"];
@@ -110,7 +109,7 @@ impl Decoder for MessageStream {
             match block.finish() {
                 Ok(block) => {
                     if block["type"] == "tool_use" {
-                        calls.push(call(&block)?);
+                        calls.push(parts::call(block["id"].as_str(), &block["name"], &block["input"])?);
                     }
                     if can_go_back(&block) {
                         content.push(block);
@@ -178,24 +177,11 @@ impl MessageStream {
 impl Block {
     /// The block as it goes back to the vendor.
     fn finish(mut self) -> Result<Value> {
-        if !self.input.is_empty() {
-            self.value["input"] = serde_json::from_str(&self.input)
-                .map_err(|error| malformed(&format!("the input of a tool call is not JSON: {error}")))?;
+        if let Some(input) = parts::joined_input(&self.input)? {
+            self.value["input"] = input;
         }
         Ok(self.value)
     }
-}
-
-fn call(block: &Value) -> Result<Call> {
-    let (Some(id), Some(name)) = (block["id"].as_str(), block["name"].as_str()) else {
-        return Err(malformed("a tool call has no id or no name"));
-    };
-    let arguments = match &block["input"] {
-        Value::Null => "{}".to_owned(),
-        input @ Value::Object(_) => input.to_string(),
-        _ => return Err(malformed("the input of a tool call is not an object")),
-    };
-    Ok(Call { id: id.to_owned(), name: name.to_owned(), arguments })
 }
 
 /// Whether the vendor takes a block back: not a text without anything in it, and not a thought that was cut before its
@@ -236,8 +222,4 @@ fn push_text(deltas: &mut Vec<Delta>, text: &Value, delta: fn(String) -> Delta) 
     if let Some(text) = text.as_str().filter(|text| !text.is_empty()) {
         deltas.push(delta(text.to_owned()));
     }
-}
-
-fn malformed(what: &str) -> Error {
-    Error::internal("stream-malformed", format!("the vendor's stream is malformed: {what}"))
 }

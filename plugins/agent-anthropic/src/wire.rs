@@ -1,5 +1,6 @@
 //! Requests to the Messages API, answers to its tool calls, and its errors.
 
+use midplane_plugin::agent_loop::parts;
 use midplane_plugin::agent_loop::{Decoder, Turn, Vendor};
 use midplane_plugin::host::Answer;
 use midplane_plugin::http::{Builder, body_message, header, status_error, with_retry_after};
@@ -95,8 +96,6 @@ fn version(model: &str) -> (u32, u32) {
 pub struct Anthropic {
     /// Where it is, without `/v1` and without a slash at the end.
     pub base_url: String,
-    /// The model of a task that names none.
-    pub model: String,
     /// Most tokens of one reply, thinking not counted.
     pub max_tokens: u32,
     /// Whether the start of the conversation is marked for the vendor's cache.
@@ -150,7 +149,7 @@ impl Vendor for Anthropic {
         }
         if !turn.tools.is_empty() {
             let tools = turn.tools.iter().map(|tool| {
-                let schema: Value = serde_json::from_str(&tool.input_schema)?;
+                let schema = parts::schema(&tool.input_schema)?;
                 Ok(json!({ "name": tool.name, "description": tool.description, "input_schema": schema }))
             });
             body["tools"] = Value::Array(tools.collect::<Result<_>>()?);

@@ -36,9 +36,10 @@ pub fn run(host: &dyn Host, task: &Task) -> Result<Outcome> {
         .map_err(|(field, why)| Error::invalid("task", format!("`{field}`: {why}")))?;
     let endpoint = if setup.endpoint { settings::endpoint(host, "vendor")? } else { None };
     if setup.endpoint && endpoint.is_none() {
-        return Err(Error::denied("endpoint", "this host gives the program no way to its vendor").hint(
-            "grant the plugin its `http` permission and the secret, or set `endpoint` to false for a login of its own",
-        ));
+        let base_url = settings::text(host, "base_url").unwrap_or_default();
+        return Err(Error::denied("endpoint", "this host gives the program no way to its vendor").hint(&format!(
+            "grant `http:{base_url}` and `secret:ANTHROPIC_API_KEY`, or set `endpoint` to false for a login of its own"
+        )));
     }
     let initialize = launch::initialize(task, &rules)?;
     let command = setup.command(task, &rules, endpoint.as_ref());
@@ -175,9 +176,9 @@ impl Drive<'_> {
         let exit = match child.exit() {
             Some(exit) => Some(exit.clone()),
             None => child.end(patience_ms(self.host, END_MS), |said| {
-                // After an interrupt the result may come while the program ends. A log that is full is told below.
-                if !turn.has_result()
-                    && let Said::Line(line) = said
+                // After an interrupt the result may come while the program ends, and a program that tells no state may
+                // take up one more turn. A log that is full is told below.
+                if let Said::Line(line) = said
                     && let Ok(frame) = serde_json::from_str::<Value>(&line)
                 {
                     let _ = turn.take(&frame);

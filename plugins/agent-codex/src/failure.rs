@@ -50,7 +50,10 @@ const BODIES: &[(&str, ErrorKind, &str)] = &[
 pub fn of_turn(error: &Value) -> Error {
     let message = error["message"].as_str().filter(|text| !text.trim().is_empty()).unwrap_or("Codex turn failed");
     let (kind, code) = class(&error["codexErrorInfo"], message);
-    Error::new(kind, code, said(message, error["additionalDetails"].as_str()))
+    // The body of an answer, passed on as it came: its own message is what a person can read.
+    let body: Option<Value> = serde_json::from_str(message).ok();
+    let inner = body.as_ref().and_then(|body| body["error"]["message"].as_str()).filter(|text| !text.is_empty());
+    Error::new(kind, code, said(inner.unwrap_or(message), error["additionalDetails"].as_str()))
 }
 
 /// What the vendor calls the class, for `metadata` and events; unset where it gave none.
@@ -124,7 +127,8 @@ fn of_status(status: Option<u64>) -> (ErrorKind, &'static str) {
     }
 }
 
-fn said(message: &str, details: Option<&str>) -> String {
+/// Words of the vendor as they may be shown.
+pub(crate) fn said(message: &str, details: Option<&str>) -> String {
     let text = match details {
         Some(details) if !details.trim().is_empty() => format!("{message} ({details})"),
         _ => message.to_owned(),

@@ -41,8 +41,10 @@ struct Ended {
 
 /// Runs a task.
 pub fn run(host: &dyn Host, options: &Options, task: &Task) -> Result<Outcome> {
+    // Before anything is started: what is wrong here is known already.
+    let params = options.thread(host, task)?;
     let (mut peer, version) = start(host, options, options.startup_ms)?;
-    let begun = begin(host, options, task, &mut peer);
+    let begun = begin(task, params, &mut peer);
     let (thread, model) = match begun {
         Ok(begun) => begun,
         Err(error) => {
@@ -77,7 +79,7 @@ pub fn run(host: &dyn Host, options: &Options, task: &Task) -> Result<Outcome> {
         cancelled: false,
     };
     let result = run.turns();
-    let cleared = run.clear(result.as_ref().is_ok_and(|ended| ended.status == "completed"));
+    let cleared = run.clear(result.as_ref().is_ok_and(|ended| ended.status != "interrupted"));
     let Run { peer, mut turn, turns, cancelled, .. } = run;
     let (ignored, skipped) = (peer.ignored(), peer.child().skipped());
     end(host, peer);
@@ -153,13 +155,7 @@ fn start<'h>(host: &'h dyn Host, options: &Options, timeout_ms: u32) -> Result<(
 }
 
 /// Begins or resumes a thread; gives its id and model.
-fn begin(
-    host: &dyn Host,
-    options: &Options,
-    task: &Task,
-    peer: &mut Peer<'_>,
-) -> Result<(Option<String>, Option<String>)> {
-    let mut params = options.thread(host, task)?;
+fn begin(task: &Task, mut params: Value, peer: &mut Peer<'_>) -> Result<(Option<String>, Option<String>)> {
     let method = match &task.session {
         Some(session) => {
             params["threadId"] = json!(session.id);
@@ -426,7 +422,12 @@ fn judge(result: Result<Ended>, turn: &Turn<'_>, cancelled: bool, task: &Task, m
                 Outcome::failed(Error::internal("no-output", "codex completed with neither text nor tool calls"))
             }
             "completed" | "" => Outcome::new("done"),
-            "interrupted" => Outcome::new("interrupted"),
+            // Not by a cancel of ours, which takes the error away again.
+            "interrupted" => {
+                let why = ended.error["message"].as_str().unwrap_or("Codex turn interrupted");
+                let error = Error::cancelled("interrupted", failure::said(why, None));
+                Outcome { error: Some(error), ..Outcome::new("interrupted") }
+            }
             "failed" => {
                 let error = if ended.error.is_null() { &turn.last_error } else { &ended.error };
                 if let Some(class) = failure::class_word(&error["codexErrorInfo"]) {

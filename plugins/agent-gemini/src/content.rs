@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use midplane_plugin::agent::Usage;
+use midplane_plugin::agent_loop::parts::{self, malformed};
 use midplane_plugin::agent_loop::{Decoder, Delta, Reply, Stop, Turn};
 use midplane_plugin::error::cut;
 use midplane_plugin::host::{Answer, Call};
@@ -15,7 +16,7 @@ use midplane_plugin::{Error, Result};
 use serde_json::{Value, json};
 
 use crate::Gemini;
-use crate::wire::{self, Thinking, malformed};
+use crate::wire::{self, Thinking};
 
 /// Parts of one reply at most.
 const PARTS_MAX: usize = 4096;
@@ -44,7 +45,7 @@ pub fn body(gemini: &Gemini, turn: &Turn<'_>) -> Result<Value> {
     }
     if !turn.tools.is_empty() {
         let tools = turn.tools.iter().map(|tool| {
-            let schema = wire::schema(&tool.input_schema)?;
+            let schema = parts::schema(&tool.input_schema)?;
             Ok(json!({ "name": tool.name, "description": tool.description, "parametersJsonSchema": schema }))
         });
         let tools = tools.collect::<Result<Vec<Value>>>()?;
@@ -53,10 +54,7 @@ pub fn body(gemini: &Gemini, turn: &Turn<'_>) -> Result<Value> {
             body["toolConfig"] = json!({ "functionCallingConfig": { "mode": "ANY", "allowedFunctionNames": [name] } });
         }
     }
-    let effort = match turn.effort {
-        Some(effort) => Thinking::of(effort, turn.model, gemini.api)?,
-        None => Thinking::Default,
-    };
+    let effort = gemini.thinking(turn)?;
     let mut thinking = json!({});
     match effort {
         Thinking::Default => {}
@@ -131,17 +129,10 @@ impl Decoder for ContentStream {
         if event.name != "message" {
             return Ok(());
         }
-        let data: Value = serde_json::from_str(&event.data)
-            .map_err(|error| malformed(&format!("the data of an event is not JSON: {error}")))?;
-        if !data.is_object() {
-            return Err(malformed("an event is not an object"));
-        }
+        let Some(data) = parts::event_data(event)? else { return Ok(()) };
         if let Some(error) = data.get("error") {
-            let word = error["status"].as_str().unwrap_or("error");
-            return Err(wire::typed(word, error).unwrap_or_else(|| {
-                let status = error["code"].as_u64().and_then(|code| u16::try_from(code).ok()).unwrap_or(0);
-                wire::error(status, &[], event.data.as_bytes())
-            }));
+            let status = error["code"].as_u64().and_then(|code| u16::try_from(code).ok()).unwrap_or(0);
+            return Err(wire::error(status, &[], event.data.as_bytes()));
         }
         if let Some(model) = data["modelVersion"].as_str() {
             deltas.push(Delta::Model(model.to_owned()));
@@ -174,16 +165,16 @@ impl Decoder for ContentStream {
     }
 
     fn reply(self: Box<Self>) -> Result<Reply> {
-        let Self { parts, finish, finish_message, blocked, broken } = *self;
+        let Self { parts: content, finish, finish_message, blocked, broken } = *self;
         if let Some(reason) = blocked.filter(|_| finish.is_none()) {
             let error = Error::denied("prompt-blocked", format!("the vendor refused the prompt: `{}`", shown(&reason)));
             return Ok(Reply { messages: Vec::new(), calls: Vec::new(), stop: Stop::Failed(error), stop_word: reason });
         }
         let stop_word = finish.ok_or_else(|| malformed("the reply ended without a reason"))?;
         let mut messages = Vec::new();
-        let calls = calls(&parts)?;
+        let calls = calls(&content)?;
         // A text without anything in it is refused, unless it carries a signature.
-        let parts: Vec<Value> = parts.into_iter().filter(|part| !is_plain(part) || part["text"] != "").collect();
+        let content: Vec<Value> = content.into_iter().filter(|part| !is_plain(part) || part["text"] != "").collect();
         let again = broken.replace(false);
         let stop = match stop_word.as_str() {
             // Also ends calls; the last is the word of some compatible servers for that.
@@ -195,8 +186,8 @@ impl Decoder for ContentStream {
             }
             _ => Stop::Failed(failure(&stop_word, finish_message.as_deref())),
         };
-        if !parts.is_empty() {
-            messages.push(json!({ "role": "model", "parts": parts }));
+        if !content.is_empty() {
+            messages.push(json!({ "role": "model", "parts": content }));
         }
         if stop == Stop::Again {
             let why = finish_message.unwrap_or_else(|| "it could not be read".into());
@@ -244,40 +235,23 @@ fn is_plain(part: &Value) -> bool {
         && part.as_object().is_some_and(|fields| fields.keys().all(|name| matches!(name.as_str(), "text" | "thought")))
 }
 
-fn calls(parts: &[Value]) -> Result<Vec<Call>> {
-    let mut calls = Vec::new();
-    for call in parts.iter().filter_map(|part| part.get("functionCall")) {
-        let Some(name) = call["name"].as_str() else { return Err(malformed("a function call has no name")) };
-        let arguments = match call.get("args") {
-            None | Some(Value::Null) => "{}".to_owned(),
-            Some(arguments @ Value::Object(_)) => arguments.to_string(),
-            Some(_) => return Err(malformed("the arguments of a function call are not an object")),
-        };
-        let id = match call["id"].as_str() {
-            Some(id) if !id.is_empty() => id.to_owned(),
-            _ => format!("call-{}", calls.len() + 1),
-        };
-        calls.push(Call { id, name: name.to_owned(), arguments });
-    }
-    Ok(calls)
+fn calls(content: &[Value]) -> Result<Vec<Call>> {
+    let calls = content.iter().filter_map(|part| part.get("functionCall")).enumerate();
+    let read = |(index, call): (usize, &Value)| {
+        let own = format!("call-{}", index + 1);
+        parts::call(call["id"].as_str().filter(|id| !id.is_empty()).or(Some(&own)), &call["name"], &call["args"])
+    };
+    calls.map(read).collect()
 }
 
 /// The error of a reason that is no success. The class is the code, in the vendor's word.
 fn failure(word: &str, message: Option<&str>) -> Error {
     let code = shown(word).to_ascii_lowercase().replace('_', "-");
-    let text = match message {
-        Some(message) => format!("the vendor stopped the reply: `{}`: {message}", shown(word)),
-        None => format!("the vendor stopped the reply: `{}`", shown(word)),
-    };
+    let more = message.map(|message| format!(": {message}")).unwrap_or_default();
+    let text = format!("the vendor stopped the reply: `{}`{more}", shown(word));
     match word {
-        "SAFETY"
-        | "RECITATION"
-        | "BLOCKLIST"
-        | "PROHIBITED_CONTENT"
-        | "SPII"
-        | "IMAGE_SAFETY"
-        | "IMAGE_PROHIBITED_CONTENT"
-        | "IMAGE_RECITATION" => Error::denied(code, text),
+        "SAFETY" | "RECITATION" | "BLOCKLIST" | "PROHIBITED_CONTENT" | "SPII" => Error::denied(code, text),
+        "IMAGE_SAFETY" | "IMAGE_PROHIBITED_CONTENT" | "IMAGE_RECITATION" => Error::denied(code, text),
         "LANGUAGE" => Error::unsupported(code, text),
         "TOO_MANY_TOOL_CALLS" => Error::limit(code, text),
         "MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL" => Error::internal(code, text),
@@ -290,25 +264,13 @@ fn shown(word: &str) -> String {
     cut(word.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').collect(), 64)
 }
 
-/// The counters of `usageMetadata`, which leaves out those that are 0. The prompt's holds what came from the cache, the
-/// candidates' leaves out thinking.
+/// The counters of `usageMetadata`: the prompt's hold what came from the cache, the candidates' leave out thinking.
 fn usage(value: &Value) -> Usage {
     let count = |name: &str| value[name].as_u64();
-    let cached = count("cachedContentTokenCount");
-    let prompt = count("promptTokenCount").map(|prompt| prompt.saturating_sub(cached.unwrap_or(0)));
-    Usage {
-        input_tokens: plus(prompt, count("toolUsePromptTokenCount")),
-        output_tokens: plus(count("candidatesTokenCount"), count("thoughtsTokenCount")),
-        cache_read_tokens: cached,
-        total_tokens: count("totalTokenCount"),
-        ..Usage::default()
-    }
-}
-
-/// The sum of what is known; unknown where nothing is.
-pub(crate) fn plus(a: Option<u64>, b: Option<u64>) -> Option<u64> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.saturating_add(b)),
-        (a, b) => a.or(b),
-    }
+    parts::usage(
+        count("promptTokenCount").map(|prompt| prompt.saturating_add(count("toolUsePromptTokenCount").unwrap_or(0))),
+        count("cachedContentTokenCount"),
+        [count("candidatesTokenCount"), count("thoughtsTokenCount")],
+        count("totalTokenCount"),
+    )
 }

@@ -7,16 +7,16 @@
 use std::collections::BTreeMap;
 
 use midplane_plugin::agent::Usage;
+use midplane_plugin::agent_loop::parts::{self, malformed};
 use midplane_plugin::agent_loop::{Decoder, Delta, Reply, Stop, Turn};
 use midplane_plugin::error::cut;
-use midplane_plugin::host::{Answer, Call};
+use midplane_plugin::host::Answer;
 use midplane_plugin::sse::SseEvent;
 use midplane_plugin::{Error, Result};
 use serde_json::{Value, json};
 
 use crate::Gemini;
-use crate::content::plus;
-use crate::wire::{self, Thinking, malformed};
+use crate::wire::{self, Thinking};
 
 /// The revision of the interface that this adapter speaks.
 pub const REVISION: &str = "2026-05-20";
@@ -54,7 +54,7 @@ pub fn body(gemini: &Gemini, turn: &Turn<'_>) -> Result<Value> {
     let mut config = json!({});
     if !turn.tools.is_empty() {
         let tools = turn.tools.iter().map(|tool| {
-            let schema = wire::schema(&tool.input_schema)?;
+            let schema = parts::schema(&tool.input_schema)?;
             Ok(json!({ "type": "function", "name": tool.name, "description": tool.description, "parameters": schema }))
         });
         body["tools"] = Value::Array(tools.collect::<Result<_>>()?);
@@ -62,10 +62,7 @@ pub fn body(gemini: &Gemini, turn: &Turn<'_>) -> Result<Value> {
             config["tool_choice"] = json!({ "allowed_tools": { "mode": "any", "tools": [name] } });
         }
     }
-    let effort = match turn.effort {
-        Some(effort) => Thinking::of(effort, turn.model, gemini.api)?,
-        None => Thinking::Default,
-    };
+    let effort = gemini.thinking(turn)?;
     if let Thinking::Level(level) = effort {
         config["thinking_level"] = json!(level);
     }
@@ -103,12 +100,7 @@ struct Step {
 
 impl Decoder for StepStream {
     fn event(&mut self, event: &SseEvent, deltas: &mut Vec<Delta>) -> Result<()> {
-        let data: Value = match serde_json::from_str(&event.data) {
-            Ok(data) => data,
-            // Some servers end a stream as other vendors do.
-            Err(_) if event.data == "[DONE]" => return Ok(()),
-            Err(error) => return Err(malformed(&format!("the data of an event is not JSON: {error}"))),
-        };
+        let Some(data) = parts::event_data(event)? else { return Ok(()) };
         let usage = [&data["interaction"]["usage"], &data["metadata"]["total_usage"]];
         if let Some(counters) = usage.into_iter().find(|counters| counters.is_object()) {
             deltas.push(Delta::Usage(counted(counters)));
@@ -140,13 +132,11 @@ impl Decoder for StepStream {
             }
             Some("error") => {
                 let error = &data["error"];
-                let code = error["code"].as_str().unwrap_or("error");
                 // A word, or a URI whose last part is one.
-                let word = code.rsplit('/').next().unwrap_or(code).to_ascii_uppercase();
-                return Err(wire::typed(&word, error).unwrap_or_else(|| {
-                    let message = error["message"].as_str().unwrap_or("no explanation");
-                    Error::internal("vendor-error", format!("the vendor says `{}`: {message}", cut(word, 64)))
-                }));
+                let word = wire::last_part(error["code"].as_str().unwrap_or("error")).to_ascii_uppercase();
+                let message = error["message"].as_str().unwrap_or("no explanation");
+                let unknown = || Error::internal("vendor-error", format!("the vendor says `{word}`: {message}"));
+                return Err(wire::typed(&word, error).unwrap_or_else(unknown));
             }
             // `interaction.status_update`, `step.stop`, and whatever is added later.
             _ => {}
@@ -167,7 +157,7 @@ impl Decoder for StepStream {
             match step.finish() {
                 Ok(step) => {
                     if step["type"] == "function_call" {
-                        calls.push(call(&step)?);
+                        calls.push(parts::call(step["id"].as_str(), &step["name"], &step["arguments"])?);
                     }
                     messages.push(step);
                 }
@@ -179,16 +169,13 @@ impl Decoder for StepStream {
         if let Some(id) = self.id {
             messages.push(json!({ "type": "interaction", "id": id }));
         }
-        let failed = |error: Error| Stop::Failed(error);
+        let other = || format!("the vendor ended the reply as `{}`", cut(stop_word.clone(), 64));
         let stop = match stop_word.as_str() {
             "completed" | "requires_action" => Stop::Done,
             _ if cut_off => Stop::MaxTokens,
-            "budget_exceeded" => failed(Error::limit("vendor-budget", "the vendor's budget for the reply is spent")),
-            "cancelled" => failed(Error::unavailable("vendor-cancelled", "the vendor cancelled the reply")),
-            other => failed(Error::internal(
-                "vendor-error",
-                format!("the vendor ended the reply as `{}`", cut(other.to_owned(), 64)),
-            )),
+            "budget_exceeded" => Stop::Failed(Error::limit("vendor-budget", other())),
+            "cancelled" => Stop::Failed(Error::unavailable("vendor-cancelled", other())),
+            _ => Stop::Failed(Error::internal("vendor-error", other())),
         };
         Ok(Reply { messages, calls, stop, stop_word })
     }
@@ -235,9 +222,8 @@ impl Step {
 
     /// The step as it goes back to the vendor.
     fn finish(mut self) -> Result<Value> {
-        if !self.arguments.is_empty() {
-            self.value["arguments"] = serde_json::from_str(&self.arguments)
-                .map_err(|error| malformed(&format!("the arguments of a call are not JSON: {error}")))?;
+        if let Some(arguments) = parts::joined_input(&self.arguments)? {
+            self.value["arguments"] = arguments;
         }
         Ok(self.value)
     }
@@ -255,18 +241,6 @@ fn append(contents: &mut Value, text: &str) {
     }
 }
 
-fn call(step: &Value) -> Result<Call> {
-    let (Some(id), Some(name)) = (step["id"].as_str(), step["name"].as_str()) else {
-        return Err(malformed("a call has no id or no name"));
-    };
-    let arguments = match &step["arguments"] {
-        Value::Null => "{}".to_owned(),
-        arguments @ Value::Object(_) => arguments.to_string(),
-        _ => return Err(malformed("the arguments of a call are not an object")),
-    };
-    Ok(Call { id: id.to_owned(), name: name.to_owned(), arguments })
-}
-
 fn index(data: &Value) -> Result<u64> {
     data["index"].as_u64().ok_or_else(|| malformed("an event of a step has no index"))
 }
@@ -274,13 +248,10 @@ fn index(data: &Value) -> Result<u64> {
 /// The counters of an interaction: the input holds what came from the cache, the output leaves out thinking.
 fn counted(value: &Value) -> Usage {
     let count = |name: &str| value[name].as_u64();
-    let cached = count("total_cached_tokens");
-    let input = count("total_input_tokens").map(|input| input.saturating_sub(cached.unwrap_or(0)));
-    Usage {
-        input_tokens: plus(input, count("total_tool_use_tokens")),
-        output_tokens: plus(count("total_output_tokens"), count("total_thought_tokens")),
-        cache_read_tokens: cached,
-        total_tokens: count("total_tokens"),
-        ..Usage::default()
-    }
+    parts::usage(
+        count("total_input_tokens").map(|input| input.saturating_add(count("total_tool_use_tokens").unwrap_or(0))),
+        count("total_cached_tokens"),
+        [count("total_output_tokens"), count("total_thought_tokens")],
+        count("total_tokens"),
+    )
 }

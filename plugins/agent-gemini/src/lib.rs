@@ -57,8 +57,6 @@ pub struct Gemini {
     store: bool,
     /// `projects/P/locations/L`, for Vertex AI.
     vertex: Option<String>,
-    /// The model of a task that names none.
-    model: String,
     /// Most tokens of one reply.
     max_tokens: Option<u32>,
     /// Whether summaries of the thinking are asked for.
@@ -143,16 +141,19 @@ impl Adapter for Gemini {
             api,
             store: settings::parsed_or(host, "store", true)?,
             vertex,
-            model: settings::text(host, "model").unwrap_or_default(),
             max_tokens,
             thoughts: settings::parsed_or(host, "thoughts", true)?,
             broken: Rc::default(),
         })
     }
 
-    /// What a word becomes depends on the model, so it is read again for each request.
+    /// What it becomes depends on the model, so it is read again for each request.
     fn set_effort(&mut self, effort: &str) -> Result<()> {
-        wire::check_effort(effort)
+        self.set_effort_of(effort, "")
+    }
+
+    fn set_effort_of(&mut self, effort: &str, model: &str) -> Result<()> {
+        Thinking::of(effort, model, self.api).map(drop)
     }
 
     /// Lists one model, which costs nothing.
@@ -162,19 +163,10 @@ impl Adapter for Gemini {
     }
 
     fn issues(&self, task: &Task) -> Vec<Issue> {
-        let model = task.model.as_deref().unwrap_or(&self.model);
-        let mut issues = Vec::new();
-        if let Err(error) = wire::check_model(model)
-            && !model.trim().is_empty()
-        {
-            issues.push(issue("model", error.message));
-        }
-        if let Some(effort) = task.reasoning_effort.as_deref().filter(|effort| wire::check_effort(effort).is_ok())
-            && let Err(error) = Thinking::of(effort, model, self.api)
-        {
-            issues.push(issue("reasoning_effort", error.message));
-        }
-        issues
+        // A blank one is told by the rules of every adapter.
+        let model = task.model.as_deref().filter(|model| !model.trim().is_empty());
+        let error = model.and_then(|model| wire::check_model(model).err());
+        error.map(|error| issue("model", error.message)).into_iter().collect()
     }
 }
 
@@ -191,6 +183,11 @@ impl Gemini {
             None => "v1beta/models".to_owned(),
         };
         format!("{}/{folder}/{model}:streamGenerateContent?alt=sse", self.base_url)
+    }
+
+    /// How much the next reply may be thought about.
+    fn thinking(&self, turn: &Turn<'_>) -> Result<Thinking> {
+        turn.effort.map_or(Ok(Thinking::Default), |effort| Thinking::of(effort, turn.model, self.api))
     }
 
     /// Whether to ask for summaries of the thinking: models that cannot think refuse to be asked.

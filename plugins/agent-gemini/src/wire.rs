@@ -21,65 +21,50 @@ pub enum Thinking {
     Level(&'static str),
 }
 
-/// The words of an effort.
-const EFFORTS: [&str; 8] = ["none", "off", "auto", "minimal", "low", "medium", "high", "max"];
-
-/// Checks an effort as far as that can be done without a model: one of the words, or a number of tokens.
-pub fn check_effort(effort: &str) -> Result<()> {
-    if EFFORTS.contains(&effort) || effort.parse::<i32>().is_ok_and(|n| (0..=THINKING_TOKENS_MAX).contains(&n)) {
-        return Ok(());
-    }
-    Err(refused(
-        effort,
-        &format!("is none of `{}` or a number of tokens up to {THINKING_TOKENS_MAX}", EFFORTS.join("`, `")),
-    ))
-}
-
-fn refused(effort: &str, why: &str) -> Error {
-    Error::invalid("reasoning-effort", format!("`{effort}` {why}"))
-}
+/// The words of an effort, with the level and the tokens of each. The tokens are those of the vendor's own table for the
+/// words of other APIs.
+const EFFORTS: [(&str, &str, i32); 5] = [
+    ("minimal", "minimal", 512),
+    ("low", "low", 1024),
+    ("medium", "medium", 8192),
+    ("high", "high", 24_576),
+    ("max", "high", 24_576),
+];
 
 impl Thinking {
-    /// What an effort is for a model.
+    /// What an effort is for a model: a word, or a number of tokens.
     pub fn of(effort: &str, model: &str, api: Api) -> Result<Self> {
-        check_effort(effort)?;
+        let refused = |why: &str| Err(Error::invalid("reasoning-effort", format!("`{effort}` {why}")));
         let name = last_part(model);
-        let by_level = api == Api::Interactions || !takes_budget(name);
+        let by_tokens = api == Api::GenerateContent && OLD.iter().any(|start| name.starts_with(start));
         let is_pro = name.contains("pro");
-        // The numbers are those of the vendor's own table for the words of other APIs.
-        let (level, budget) = match effort {
-            "auto" if by_level => return Ok(Self::Default),
-            "auto" => return Ok(Self::Budget(-1)),
-            "none" | "off" if by_level => {
-                return Err(refused(effort, "cannot be had of this model; the least is `minimal`"));
+        if let Some((_, level, tokens)) = EFFORTS.iter().find(|(word, ..)| *word == effort) {
+            let tokens = if is_pro && effort == "max" { THINKING_TOKENS_MAX } else { *tokens };
+            return Ok(if by_tokens { Self::Budget(tokens) } else { Self::Level(level) });
+        }
+        match (effort, effort.parse()) {
+            ("auto", _) => Ok(if by_tokens { Self::Budget(-1) } else { Self::Default }),
+            ("none", _) if by_tokens && !is_pro => Ok(Self::Budget(0)),
+            ("none", _) => refused("cannot be had of this model; the least is `minimal`"),
+            (_, Ok(0..=THINKING_TOKENS_MAX)) if api == Api::Interactions => {
+                refused("is a number, and the Interactions API takes only words such as `low`")
             }
-            "none" | "off" if is_pro => {
-                return Err(refused(effort, "cannot be had of this model; the least is `minimal`"));
-            }
-            "none" | "off" => return Ok(Self::Budget(0)),
-            "minimal" => ("minimal", 512),
-            "low" => ("low", 1024),
-            "medium" => ("medium", 8192),
-            "high" => ("high", 24_576),
-            "max" => ("high", if is_pro { THINKING_TOKENS_MAX } else { 24_576 }),
-            _ if api == Api::Interactions => {
-                return Err(refused(effort, "is a number, and the Interactions API takes only words such as `low`"));
-            }
-            number => return Ok(Self::Budget(number.parse().map_err(|_| refused(effort, "is no number of tokens"))?)),
-        };
-        Ok(if by_level { Self::Level(level) } else { Self::Budget(budget) })
+            (_, Ok(tokens @ 0..=THINKING_TOKENS_MAX)) => Ok(Self::Budget(tokens)),
+            _ => refused(&format!(
+                "is none of `none`, `auto`, `minimal`, `low`, `medium`, `high`, `max` or a number of tokens up to \
+                 {THINKING_TOKENS_MAX}"
+            )),
+        }
     }
 }
+
+/// How the names of models begin that take a number of tokens; the others take a level.
+const OLD: [&str; 2] = ["gemini-1.", "gemini-2."];
 
 /// The name of a model without the folders before it.
 #[must_use]
 pub fn last_part(model: &str) -> &str {
     model.rsplit('/').next().unwrap_or(model)
-}
-
-/// Whether the model is of a generation that takes a number of tokens instead of a level.
-fn takes_budget(name: &str) -> bool {
-    ["gemini-1.", "gemini-2."].iter().any(|start| name.starts_with(start))
 }
 
 /// The name becomes part of a path, so nothing in it may end that part or lead out of it.
@@ -104,8 +89,7 @@ pub fn error(status: u16, headers: &[(String, String)], body: &[u8]) -> Error {
     let parsed: Value = serde_json::from_slice(body).unwrap_or_default();
     // A stream that fails before it began is answered as a list with one element.
     let error = if parsed.is_array() { &parsed[0]["error"] } else { &parsed["error"] };
-    let Some(word) = error["status"].as_str() else { return status_error(status, headers, &body_message(body)) };
-    match typed(word, error) {
+    match typed(error["status"].as_str().unwrap_or_default(), error) {
         Some(error) if error.retry_after_ms.is_some() => error,
         Some(error) => with_retry_after(error, headers),
         None => status_error(status, headers, &body_message(body)),
@@ -152,18 +136,4 @@ pub fn typed(word: &str, error: &Value) -> Option<Error> {
         "INTERNAL" | "UNKNOWN" | "ABORTED" | "CANCELLED" | "DATA_LOSS" => Error::unavailable("vendor-error", text),
         _ => return None,
     })
-}
-
-/// The error of data that no stream of this vendor has.
-pub(crate) fn malformed(what: &str) -> Error {
-    Error::internal("stream-malformed", format!("the vendor's stream is malformed: {what}"))
-}
-
-/// A JSON Schema as the vendor takes it: it knows no `$schema`.
-pub(crate) fn schema(text: &str) -> Result<Value> {
-    let mut schema: Value = serde_json::from_str(text)?;
-    if let Some(fields) = schema.as_object_mut() {
-        fields.remove("$schema");
-    }
-    Ok(schema)
 }

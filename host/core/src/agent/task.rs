@@ -198,6 +198,7 @@ fn mcp_server(value: &Value, above: &str, problems: &mut Problems<'_>) -> Option
         command: fields.text("command", problems),
         args: fields.texts("args", problems),
         env,
+        ..McpServer::default()
     })
 }
 

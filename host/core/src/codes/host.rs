@@ -509,7 +509,7 @@ codes! {
         => "Try the request again.";
     Unsupported "presign":
         "A credential cannot sign a request ahead of sending it, or none applies."
-        => "Use a credential that signs URLs; bearer, header, basic and query only work while the host sends.";
+        => "Use a credential that signs URLs; bearer, header, basic, query and google-oauth only work while the host sends.";
 
     // ---- blobs, keys and values
     Denied "endpoint-path":

@@ -163,20 +163,7 @@ fn scheme(section: &Section<'_>) -> Result<Scheme> {
     let field = section.need(own)?;
     let text = field.string()?;
     Ok(match own {
-        "header" => {
-            let header = text.to_ascii_lowercase();
-            let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-            if !(1..=64).contains(&header.len()) || !header.bytes().all(token) {
-                return Err(field.fail("is not the name of a header"));
-            }
-            if HEADERS_OF_HOST.contains(&header.as_str())
-                || HEADER_FAMILIES_OF_HOST.iter().any(|head| header.starts_with(head))
-            {
-                let error = field.fail(format!("cannot be `{header}`"));
-                return Err(error.hint("the host sets this header itself, or it belongs to the connection"));
-            }
-            Scheme::Header { header }
-        }
+        "header" => Scheme::Header { header: credential_header(text).map_err(|why| field.fail(why))? },
         "username" => {
             if text.len() > 256 || text.contains(':') || text.chars().any(char::is_control) {
                 return Err(field.fail("must have at most 256 bytes, no `:` and no control characters"));
@@ -204,6 +191,21 @@ fn google_scope(section: &Section<'_>) -> Result<String> {
         return Err(field.fail("is not a list of scopes").hint(format!("write for example `{GOOGLE_SCOPE}`")));
     }
     Ok(text.to_owned())
+}
+
+/// The header in which a secret can be sent, in lower case; the error is the reason.
+pub(crate) fn credential_header(text: &str) -> Result<String, &'static str> {
+    let header = text.to_ascii_lowercase();
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if !(1..=64).contains(&header.len()) || !header.bytes().all(token) {
+        return Err("is not the name of a header");
+    }
+    let of_host = HEADERS_OF_HOST.contains(&header.as_str())
+        || HEADER_FAMILIES_OF_HOST.iter().any(|head| header.starts_with(head));
+    if of_host {
+        return Err("names a header that the host sets itself, or that belongs to the connection");
+    }
+    Ok(header)
 }
 
 /// Headers that frame a message, steer the connection, or that the host sets: a secret in one of them would be lost or

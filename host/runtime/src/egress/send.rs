@@ -82,7 +82,7 @@ impl Egress {
             Err(denial) => note.denied(denial),
             Ok(Allowed { credential: Some(rule), .. }) => {
                 Error::unsupported("presign", format!("the credential `{}` cannot sign a request ahead", rule.name))
-                    .hint("bearer, header, basic and query credentials only work while the host sends")
+                    .hint("bearer, header, basic, query and google-oauth credentials only work while the host sends")
             }
             Ok(_) => Error::unsupported("presign", "no credential applies to this request, so nothing can sign it"),
         };

@@ -55,6 +55,11 @@ pub trait Adapter: Vendor + Sized {
     /// Takes how hard to think, in the vendor's words. An error refuses the task, with what would do.
     fn set_effort(&mut self, effort: &str) -> Result<()>;
 
+    /// The same for a vendor whose words depend on the model, which is the task's or that of the settings.
+    fn set_effort_of(&mut self, effort: &str, _model: &str) -> Result<()> {
+        self.set_effort(effort)
+    }
+
     /// A request that costs nothing and is answered with success only if the credential is right.
     fn probe(&self) -> Builder;
 
@@ -82,7 +87,7 @@ impl<A: Adapter> Agent for A {
         let mut issues = Vec::new();
         issues.extend(model_issue(host, task));
         if let (Some(effort), Ok(vendor)) = (&task.reasoning_effort, &mut vendor)
-            && let Err(error) = vendor.set_effort(effort)
+            && let Err(error) = vendor.set_effort_of(effort, &model(host, task))
         {
             issues.push(issue("reasoning_effort", error.message));
         }
@@ -101,7 +106,7 @@ impl<A: Adapter> Agent for A {
     fn run(host: &dyn Host, task: Task) -> Result<Outcome> {
         let mut vendor = A::configured(host)?;
         if let Some(effort) = &task.reasoning_effort {
-            vendor.set_effort(effort)?;
+            vendor.set_effort_of(effort, &model(host, &task))?;
         }
         super::run(host, &vendor, &task, &options(host, task.model.as_deref())?)
     }
@@ -132,6 +137,11 @@ pub fn options(host: &dyn Host, model: Option<&str>) -> Result<Options> {
         retries_max: settings::parsed_or(host, "retries_max", 4)?,
         retry_wait_max_ms: retry_wait_max_s.saturating_mul(1000),
     })
+}
+
+/// The model of the task; empty where neither it nor the settings name one, which is refused elsewhere.
+fn model(host: &dyn Host, task: &Task) -> String {
+    task.model.clone().or_else(|| settings::text(host, "model")).unwrap_or_default()
 }
 
 /// Why the model that the task names is refused.

@@ -17,6 +17,7 @@
 //! - [`Vendor`], [`Decoder`], [`Turn`], [`Reply`], [`run`]: this file, and the order of things in a run
 //! - [`adapter`]: settings, declarations, refusals and availability, the same for every adapter
 //! - [`exchange`]: one model turn: send, stream, retry
+//! - [`parts`]: pieces of a translation that most vendors need
 //! - [`retry`]: how long to wait, as a pure function
 //! - [`ledger`]: what was used
 //! - [`transcript`]: the messages, kept in `kv`
@@ -28,6 +29,7 @@
 pub mod adapter;
 pub mod exchange;
 pub mod ledger;
+pub mod parts;
 pub mod retry;
 pub mod system;
 pub mod transcript;

@@ -4,6 +4,7 @@ mod agent;
 mod antigravity;
 mod batch;
 mod claude;
+mod codex;
 mod control;
 mod identity;
 mod layers;
@@ -22,6 +23,7 @@ pub(crate) fn checks() -> Vec<(&'static str, Check)> {
         antigravity::CHECKS,
         batch::CHECKS,
         claude::CHECKS,
+        codex::CHECKS,
         control::CHECKS,
         identity::CHECKS,
         layers::CHECKS,

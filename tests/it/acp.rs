@@ -1,0 +1,228 @@
+//! The ACP plugin with real agents: Zed's codex-acp and Gemini CLI, each in an empty environment and a home of the host's,
+//! their models played by `aimock`, which takes the right key and no other.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::command::{Home, Printed};
+use crate::peer::{Aimock, installed};
+use crate::world::KEY;
+
+/// Seconds that a command of the tests sleeps; told apart from all else on the machine by its number.
+const SLEEP_S: u32 = 4711;
+
+/// An agent with its model, under the command.
+struct Bench {
+    mock: Aimock,
+    home: Home,
+    folder: tempfile::TempDir,
+    program: PathBuf,
+}
+
+impl Bench {
+    /// None where the agent or the mock is not installed.
+    async fn open(agent: &str, api: &str, program: &str, fixtures: Value, approvals: Value) -> Option<Self> {
+        let program = installed(agent, program)?;
+        let mock = Aimock::start(KEY, &json!({ "fixtures": fixtures })).await?;
+        let (path, secret) = if api == "openai" { ("/v1", "OPENAI_API_KEY") } else { ("", "GEMINI_API_KEY") };
+        let url = format!("{}{path}", mock.url());
+        let command = program.display().to_string();
+        let variables =
+            ["MIDPLANE_TOKEN", "NO_BROWSER", "GEMINI_CLI_TRUST_WORKSPACE", "GOOGLE_GEMINI_BASE_URL", "GEMINI_API_KEY"];
+        let mut grants = vec![format!("http:{url}"), format!("secret:{secret}"), format!("command:{command}")];
+        grants.extend(variables.map(|name| format!("env:{name}")));
+        let mut settings = json!({ "agent": agent, "program": command, "model": "gemini-2.5-pro" });
+        settings[format!("{api}_url")] = json!(url);
+        let config =
+            json!({ "profiles": { "acp": { "settings": settings, "grants": grants, "approvals": approvals } } });
+        let home = Home::new().config(&config.to_string()).env(secret, KEY);
+        Some(Self { mock, home, folder: tempfile::tempdir().expect("folder"), program })
+    }
+
+    fn arguments(&self, goal: &str, more: &[&str]) -> Vec<String> {
+        let workspace = format!("{}:rw", self.folder.path().display());
+        let fixed = ["run", "acp", "--json", "--workspace", &workspace, "--goal", goal];
+        fixed.iter().chain(more).map(|word| (*word).to_owned()).collect()
+    }
+
+    /// Runs a task to its end; gives its events.
+    fn run(&self, goal: &str, more: &[&str]) -> (Printed, Vec<Value>) {
+        let arguments = self.arguments(goal, more);
+        let ran = self.home.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        let events = ran.lines();
+        (ran, events)
+    }
+}
+
+/// The data of the events of a kind.
+fn of<'e>(events: &'e [Value], kind: &str) -> Vec<&'e Value> {
+    events.iter().filter(|event| event["kind"] == kind).map(|event| &event["data"]).collect()
+}
+
+fn terminal(events: &[Value]) -> &Value {
+    of(events, "runtime_terminal").pop().unwrap_or_else(|| panic!("no end: {events:#?}"))
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// Finish reason, code of the error, and output.
+fn ended(events: &[Value]) -> (&str, &str, &str) {
+    let end = terminal(events);
+    (text(&end["finish_reason"]), text(&end["error"]["code"]), text(&end["output"]))
+}
+
+/// The calls that were told: name or id, and how each ended.
+fn calls(events: &[Value]) -> Vec<(&str, &str)> {
+    of(events, "tool_response").into_iter().map(|data| (text(&data["name"]), text(&data["status"]))).collect()
+}
+
+/// All processes whose arguments have this in them, with arguments and environment.
+fn processes(needle: &str) -> Vec<(PathBuf, String)> {
+    let read = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).replace('\0', " ");
+    let folders = std::fs::read_dir("/proc").expect("/proc").flatten().map(|entry| entry.path());
+    folders
+        .filter(|folder| folder.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit()))
+        .filter_map(|folder| {
+            let line = read(&folder.join("cmdline"));
+            line.contains(needle).then(|| (folder.clone(), format!("{line}\n{}", read(&folder.join("environ")))))
+        })
+        .collect()
+}
+
+fn command(goal: &str, tool: &str, arguments: &Value) -> Value {
+    json!({ "match": { "userMessage": goal, "hasToolResult": false }, "response": { "toolCalls": [
+        { "id": "call_1", "name": tool, "arguments": arguments.to_string() } ] } })
+}
+
+/// One that codex must ask for, since it wants out of its sandbox.
+fn escalated(goal: &str, line: &str) -> Value {
+    let arguments = json!({ "cmd": line, "sandbox_permissions": "require_escalated", "justification": "May I?" });
+    command(goal, "exec_command", &arguments)
+}
+
+fn after_tools(goal: &str) -> Value {
+    json!({ "match": { "userMessage": goal, "hasToolResult": true }, "response": { "content": "The tool is done." } })
+}
+
+fn failing(goal: &str, status: u16, kind: &str) -> Value {
+    json!({ "match": { "userMessage": goal },
+        "response": { "error": { "message": "about it", "type": kind }, "status": status } })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn codex_acp_from_a_prompt_to_a_cancel() {
+    let sleep = format!("echo started && sleep {SLEEP_S}");
+    let fixtures = json!([
+        { "match": { "userMessage": "greet" }, "response": { "content": "Hello from the model." } },
+        { "match": { "userMessage": "again" }, "response": { "content": "Hello again." } },
+        escalated("echo it", "echo out-42"), after_tools("echo it"),
+        escalated("never", "touch never"), after_tools("never"),
+        escalated("sleep", &sleep),
+        failing("wrong", 400, "invalid_request_error"),
+    ]);
+    let approvals = json!({ "otherwise": "decline", "rules": [
+        { "kind": "command", "title": "echo out-42", "allow": true }, { "kind": "command", "title": sleep, "allow": true } ] });
+    let script = "target/peers/node_modules/.bin/codex-acp";
+    let Some(bench) = Bench::open("codex-acp", "openai", script, fixtures, approvals).await else { return };
+
+    // A prompt; what the agent says of its own is no text of the model.
+    let (ran, events) = bench.run("greet me", &[]);
+    assert_eq!((ran.code, ended(&events)), (Some(0), ("done", "", "Hello from the model.")), "{ran:?}");
+    let session = terminal(&events)["session_id"].as_str().expect("a session").to_owned();
+
+    // The same conversation in a new process of host and agent: the history is sent to the model and not told again.
+    let (ran, events) = bench.run("again", &["--conversation", &session]);
+    assert_eq!((ran.code, ended(&events)), (Some(0), ("done", "", "Hello again.")), "{ran:?}");
+    let said: String = of(&events, "assistant_text").iter().filter_map(|data| data["text"].as_str()).collect();
+    assert_eq!(said, "Hello again.");
+    let journal = bench.mock.journal().await;
+    let sent = journal.last().expect("a request")["body"]["messages"].to_string();
+    assert!(sent.contains("greet me") && sent.contains("Hello from the model."), "{sent}");
+
+    // A command that policy allows, and one that it does not.
+    let (ran, events) = bench.run("echo it", &[]);
+    assert_eq!((ran.code, ended(&events)), (Some(0), ("done", "", "The tool is done.")), "{ran:?}");
+    assert_eq!(calls(&events), [("execute", "ok")]);
+    assert_eq!(of(&events, "tool_response")[0]["preview"], "out-42\n");
+    let (_, events) = bench.run("never", &[]);
+    assert_eq!(ended(&events), ("interrupted", "agent-cancelled", ""));
+    assert_eq!(calls(&events), [("execute", "declined")]);
+    assert!(!bench.folder.path().join("never").exists());
+
+    // The vendor's failure has its class.
+    let (ran, events) = bench.run("wrong", &[]);
+    assert_eq!(ended(&events), ("failed", "request", ""), "{ran:?}");
+
+    // A cancel while a command runs.
+    let arguments = bench.arguments("sleep", &[]);
+    let mut run = bench.home.start(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut lines = BufReader::new(run.stdout.take().expect("stdout")).lines();
+    let mut events = Vec::new();
+    let mut next = |until: &str| loop {
+        let line = lines.next().expect("more events").expect("text");
+        events.push(serde_json::from_str::<Value>(&line).expect("JSON"));
+        if events.last().is_some_and(|event| event["kind"] == until) {
+            break;
+        }
+    };
+    next("tool_request");
+    let sleeping = || processes(&format!("sleep {SLEEP_S}"));
+    while sleeping().is_empty() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    // Neither the key nor anything else of the operator's environment is in any process of the agent.
+    let program = bench.program.parent().expect("a folder").display().to_string();
+    let seen = [processes(&program), processes("codex-acp-linux"), sleeping()].concat();
+    assert!(seen.iter().any(|(_, all)| all.contains("MIDPLANE_TOKEN=")), "{seen:?}");
+    for (folder, all) in &seen {
+        // The host's own process has the program among its arguments' values only in its configuration.
+        assert!(!all.contains(KEY), "{}: {all}", folder.display());
+        let arguments = all.lines().next().unwrap_or_default();
+        assert!(!arguments.contains("MIDPLANE_TOKEN="), "{arguments}");
+    }
+    let pid = rustix::process::Pid::from_child(&run);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("signalled");
+    next("runtime_terminal");
+    assert_eq!(run.wait().expect("ended").code(), Some(130));
+    assert_eq!((ended(&events).0, calls(&events)), ("interrupted", vec![("execute", "cancelled")]));
+    assert!(sleeping().is_empty(), "a command outlived its run: {:?}", sleeping());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gemini_cli_asks_before_it_writes() {
+    let touch = |goal: &str, file: &str| {
+        command(goal, "run_shell_command", &json!({ "command": format!("touch {file}"), "description": "make it" }))
+    };
+    let fixtures = json!([
+        touch("make it", "made-42"),
+        after_tools("make it"),
+        touch("not it", "not-42"),
+        after_tools("not it"),
+        failing("refused", 401, "authentication_error"),
+    ]);
+    let approvals =
+        json!({ "otherwise": "decline", "rules": [{ "kind": "command", "title": "touch made-*", "allow": true }] });
+    let script = "target/peers/node_modules/.bin/gemini";
+    let Some(bench) = Bench::open("gemini", "gemini", script, fixtures, approvals).await else { return };
+
+    // It asks for a call that it has not announced, and its question has the id 0.
+    let (ran, events) = bench.run("make it", &[]);
+    assert_eq!((ran.code, ended(&events)), (Some(0), ("done", "", "The tool is done.")), "{ran:?}");
+    assert_eq!(calls(&events), [("run_shell_command", "ok")]);
+    assert!(bench.folder.path().join("made-42").exists());
+    assert!(terminal(&events)["usage"]["input_tokens"].is_u64(), "{}", terminal(&events));
+
+    // It says nothing more of a call that was declined, and goes on.
+    let (_, events) = bench.run("not it", &[]);
+    assert_eq!(ended(&events), ("done", "", "The tool is done."));
+    assert_eq!(calls(&events), [("run_shell_command", "declined")]);
+    assert!(!bench.folder.path().join("not-42").exists());
+
+    // Its error has the status of the vendor as its code.
+    let (ran, events) = bench.run("refused", &[]);
+    assert_eq!((ended(&events).0, ended(&events).1), ("failed", "credential"), "{ran:?}");
+}
