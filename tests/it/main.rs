@@ -12,6 +12,8 @@ mod hostile;
 mod ingest;
 mod library;
 mod openai;
+#[cfg(target_os = "linux")]
+mod orphans;
 mod peer;
 mod processes;
 mod project;

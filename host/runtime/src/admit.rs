@@ -32,6 +32,7 @@ use crate::endpoints::{self, Plan, Tokens};
 use crate::host::{Active, Host, Resolved, new_run_id, query_control};
 use crate::placeholder::Placeholders;
 use crate::process::Processes;
+use crate::process::place::Place;
 use crate::profile::Profile;
 use crate::provision::Provision;
 use crate::reach::{ProfileKv, TraceLog, Without, pure};
@@ -242,7 +243,8 @@ impl Host {
             events: sink,
             tools: None,
         };
-        let ports = services.ports(self, profile, &shared, None);
+        let place = self.place(&profile.name, None, true);
+        let ports = services.ports(self, profile, &shared, place);
         let probe_ms = u32::try_from(probe.as_millis()).unwrap_or(u32::MAX);
         Ok(match profile.plugin.availability(ports, &limits, probe_ms).await {
             Ok(report) => report,
@@ -254,6 +256,13 @@ impl Host {
             },
             Err(fault) => not_ready("setup-failed", fault.error().message),
         })
+    }
+
+    /// Where the programs of a call run.
+    fn place(&self, profile: &ProfileName, workspace: Option<(Arc<Workspace>, bool)>, network: bool) -> Arc<Place> {
+        let settings = self.inner.config.profiles.get(profile).map(|profile| profile.sandbox.clone());
+        let ground = self.inner.ground.clone();
+        Arc::new(Place::new(ground, profile, workspace, settings.unwrap_or_default(), network))
     }
 
     async fn start(&self, admitted: Admitted<'_>) -> Result<Run> {
@@ -287,7 +296,12 @@ impl Host {
                 || task.permissions.mode == midplane_core::task::PermissionMode::Strict,
             output_schema: task.output_schema.clone(),
         };
-        let tools = Arc::new(HostTools::new(call.clone(), rights.clone(), policy, redactor.clone())?);
+        // What a task does not let its tools change, its programs do not change either.
+        let folder = workspace.clone().map(|(folder, writes)| (folder, writes && !policy.filesystem_read_only));
+        let network = task.permissions.network != Some(false);
+        let place = self.place(&profile.name, folder, network);
+        let tools = HostTools::new(call.clone(), rights.clone(), policy, redactor.clone(), place.clone())?;
+        let tools = Arc::new(tools);
         let secrets = Arc::new(secrets);
         let shared = Arc::new(Shared::new(self, &profile.limits, &redactor, &tokens)?);
         let folder = workspace.map(|(workspace, _)| workspace);
@@ -299,7 +313,7 @@ impl Host {
             events: sink.clone(),
             tools: Some(tools.clone()),
         };
-        let ports = services.ports(self, profile, &shared, folder.clone());
+        let ports = services.ports(self, profile, &shared, place.clone());
         let (http, blobs) = (ports.http.clone(), shared.blobs.clone());
         let endpoints = Plan::new(&profile.endpoints, &tokens, http, blobs, control.clone(), &profile.limits)?;
         let task_id = task.task_id.clone().unwrap_or_else(|| format!("task-{run_id}"));
@@ -337,10 +351,11 @@ impl Host {
             output_schema: task.output_schema.clone(),
             tools,
             endpoints: Some(endpoints),
+            place,
             placeholders: shared.placeholders.clone(),
         };
         let questions = shared.questions.clone();
-        let cancel_ports = cancel_ports(self.clone(), profile, &services, shared);
+        let cancel_ports = cancel_ports(self.clone(), profile, &services, shared, network);
         let invocation = Invocation { plugin: profile.plugin.clone(), ports, cancel_ports, task: agent_task };
         self.register(run_id.clone(), Active { commands, ended: ending.clone(), cancelled: Arc::default(), questions });
         let span = tracing::info_span!("run", run = %run_id, plugin = %profile.manifest.name, profile = %profile.name);
@@ -407,12 +422,11 @@ struct Services<E> {
 }
 
 impl<E: ports::Events + Sink + 'static> Services<E> {
-    /// The settings, with placeholders for those that name a secret.
-    fn config(&self, profile: &Profile, shared: &Shared) -> Arc<BTreeMap<String, String>> {
-        if profile.secret_settings.is_empty() {
-            return profile.config.clone();
-        }
+    /// The settings, with placeholders for those that name a secret, and `host.sandbox`.
+    fn config(&self, profile: &Profile, shared: &Shared, place: &Place) -> Arc<BTreeMap<String, String>> {
         let mut config = (*profile.config).clone();
+        // A program with a sandbox of its own can leave the work to ours, or must, where its own would mount.
+        config.insert("host.sandbox".to_owned(), place.sandbox().to_owned());
         config.extend(
             profile.secret_settings.iter().map(|(setting, name)| (setting.clone(), shared.placeholders.text(name))),
         );
@@ -420,7 +434,7 @@ impl<E: ports::Events + Sink + 'static> Services<E> {
     }
 
     /// The whole reach of the call.
-    fn ports(&self, host: &Host, profile: &Profile, shared: &Shared, folder: Option<Arc<Workspace>>) -> Ports {
+    fn ports(&self, host: &Host, profile: &Profile, shared: &Shared, place: Arc<Place>) -> Ports {
         let Self { call, rights, secrets, redactor, events, tools } = self;
         let span = tracing::info_span!("call", plugin = %profile.manifest.name, profile = %profile.name);
         let answering = Answering {
@@ -430,7 +444,7 @@ impl<E: ports::Events + Sink + 'static> Services<E> {
         };
         Ports {
             control: call.control.clone(),
-            config: self.config(profile, shared),
+            config: self.config(profile, shared, &place),
             log: Arc::new(TraceLog::new(redactor.clone(), span, &call.limits)),
             events: events.clone(),
             http: Arc::new(Egress {
@@ -460,7 +474,7 @@ impl<E: ports::Events + Sink + 'static> Services<E> {
             process: Arc::new(Processes::new(
                 call.clone(),
                 rights.clone(),
-                folder,
+                place,
                 secrets.clone(),
                 shared.placeholders.clone(),
                 redactor.clone(),
@@ -476,6 +490,7 @@ fn cancel_ports(
     profile: &Profile,
     services: &Services<RunSink>,
     shared: Arc<Shared>,
+    network: bool,
 ) -> Box<dyn Fn(Arc<Control>) -> Ports + Send + Sync> {
     let profile = profile.clone();
     let (rights, secrets, redactor) = (services.rights.clone(), services.secrets.clone(), services.redactor.clone());
@@ -498,7 +513,8 @@ fn cancel_ports(
             events: sink,
             tools: None,
         };
-        services.ports(&host, &profile, &shared, None)
+        let place = host.place(&profile.name, None, network);
+        services.ports(&host, &profile, &shared, place)
     })
 }
 

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use crate::driver::Work;
 use crate::endpoints::{Endpoints, Plan};
 use crate::placeholder::Placeholders;
+use crate::process::place::Place;
 use crate::tools::{Change, HostTools};
 use crate::workspace::Workspace;
 
@@ -34,6 +35,8 @@ pub(crate) struct Provision {
     pub(crate) tools: Arc<HostTools>,
     /// Taken when they are started.
     pub(crate) endpoints: Option<Plan>,
+    /// Where the run's programs run.
+    pub(crate) place: Arc<Place>,
     pub(crate) placeholders: Placeholders,
 }
 
@@ -88,6 +91,8 @@ impl Provision {
             Some(plan) => Some(plan.start(&self.placeholders).await?),
             None => None,
         };
+        // Where programs have no network, they still have what the host serves them.
+        self.place.serve(endpoints.as_ref().and_then(|endpoints| endpoints.port));
         Ok(Provisioned { attachments, working_directory, endpoints, of: self })
     }
 }

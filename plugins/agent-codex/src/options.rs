@@ -38,6 +38,9 @@ pub struct Options {
     codex_home: Option<String>,
     approvals: Approvals,
     config: serde_json::Map<String, Value>,
+    /// Whether the host's own sandbox is around the program and all that it runs. The program's would not work inside it, since
+    /// it mounts, and the host's does what the task says.
+    confined: bool,
     /// How long the program may take to be ready, in milliseconds.
     pub startup_ms: u32,
 }
@@ -65,6 +68,7 @@ impl Options {
             codex_home: given("codex_home"),
             approvals,
             config: settings::parsed_or(host, "config", serde_json::Map::new())?,
+            confined: settings::text(host, "host.sandbox").as_deref() == Some("host"),
             startup_ms: startup_s.saturating_mul(1000),
         })
     }
@@ -169,6 +173,9 @@ impl Options {
     fn sandbox(&self, permissions: &PermissionProfile) -> Option<&'static str> {
         if permissions.native_profile.is_some() {
             return None;
+        }
+        if self.confined {
+            return Some("danger-full-access");
         }
         Some(match permissions.filesystem {
             // To plan and read only is what the word says, whatever else may be written.

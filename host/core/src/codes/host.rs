@@ -448,6 +448,9 @@ codes! {
     Limit "stdin-full":
         "The program does not read its input as fast as it is written."
         => "Read its output first, then write again.";
+    Unsupported "sandbox":
+        "The sandbox around a local program cannot be put up, or not all of it where the profile requires that."
+        => "See the message; a newer kernel enforces more, and `sandbox: {required: false}` of the profile does without.";
     Denied "not-own-port":
         "A websocket was asked for to a port that the child does not listen on, or that another program answers."
         => "Have the child listen on a loopback port of its own, and connect once it says so.";

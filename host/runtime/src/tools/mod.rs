@@ -36,7 +36,7 @@ mod tool;
 mod walk;
 mod write_file;
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
@@ -54,6 +54,7 @@ use self::return_result::ReturnResult;
 use self::shell::Shell;
 use self::tool::{Needs, OnFiles, Tool};
 use crate::call::Call;
+use crate::process::place::Place;
 use crate::rights::{Refused, Rights, grants_text};
 use crate::workspace::Workspace;
 
@@ -78,10 +79,14 @@ pub(crate) struct HostTools {
     rights: Arc<Rights>,
     policy: ToolPolicy,
     redactor: Redactor,
+    /// Where programs run.
+    place: Arc<Place>,
     files: Option<Arc<Files>>,
     result: Option<Arc<ReturnResult>>,
     /// How many calls there were.
     calls: AtomicU64,
+    /// Whether the audit says what a command of `shell` is kept from.
+    sandbox_said: AtomicBool,
 }
 
 /// The tools that every run could have, in the order in which they are offered.
@@ -101,7 +106,13 @@ static BUILT_IN: LazyLock<Vec<Arc<dyn Tool>>> = LazyLock::new(|| {
 impl HostTools {
     /// The tools of a run. `redactor` hides the live values of the whole run. `invalid` code `output-schema` where the
     /// schema is none.
-    pub(crate) fn new(call: Arc<Call>, rights: Arc<Rights>, policy: ToolPolicy, redactor: Redactor) -> Result<Self> {
+    pub(crate) fn new(
+        call: Arc<Call>,
+        rights: Arc<Rights>,
+        policy: ToolPolicy,
+        redactor: Redactor,
+        place: Arc<Place>,
+    ) -> Result<Self> {
         let files = policy
             .workspace
             .as_ref()
@@ -110,7 +121,17 @@ impl HostTools {
             Some(schema) => Some(Arc::new(ReturnResult::new(schema, call.limits.output_bytes_max)?)),
             None => None,
         };
-        Ok(Self { call, rights, policy, redactor, files, result, calls: AtomicU64::new(0) })
+        Ok(Self {
+            call,
+            rights,
+            policy,
+            redactor,
+            place,
+            files,
+            result,
+            calls: AtomicU64::new(0),
+            sandbox_said: AtomicBool::new(false),
+        })
     }
 
     /// The answer that the agent gave through `return_result`, in the task's schema; the last one, if there were several.
