@@ -4,6 +4,7 @@ mod acp;
 mod anthropic;
 mod claude_code;
 mod antigravity;
+mod codex;
 mod command;
 mod context;
 mod docs;
