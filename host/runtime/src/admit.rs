@@ -491,11 +491,13 @@ struct Services<E> {
 }
 
 impl<E: ports::Events + Sink + 'static> Services<E> {
-    /// The settings, with placeholders for those that name a secret, and `host.sandbox`.
+    /// The settings, with placeholders for those that name a secret, `host.sandbox` and `host.home`.
     fn config(&self, profile: &Profile, shared: &Shared, place: &Place) -> Arc<BTreeMap<String, String>> {
         let mut config = (*profile.config).clone();
         // A program with a sandbox of its own can leave the work to ours, or must, where its own would mount.
         config.insert("host.sandbox".to_owned(), place.sandbox().to_owned());
+        // For a program that keeps conversations where it is told, and not in its home by itself.
+        config.insert("host.home".to_owned(), place.home().display().to_string());
         config.extend(
             profile.secret_settings.iter().map(|(setting, name)| (setting.clone(), shared.placeholders.text(name))),
         );
