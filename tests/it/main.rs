@@ -10,6 +10,7 @@ mod gemini;
 mod hostile;
 mod ingest;
 mod library;
+mod mcp;
 mod openai;
 mod peer;
 mod processes;
