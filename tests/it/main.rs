@@ -12,6 +12,7 @@ mod gemini;
 mod hostile;
 mod ingest;
 mod library;
+mod mcp;
 mod openai;
 #[cfg(target_os = "linux")]
 mod orphans;
