@@ -2,8 +2,8 @@
 
 mod acp;
 mod anthropic;
-mod claude_code;
 mod antigravity;
+mod claude_code;
 mod command;
 mod context;
 mod docs;
