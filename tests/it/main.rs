@@ -4,6 +4,7 @@ mod acp;
 mod anthropic;
 mod antigravity;
 mod claude_code;
+mod codex;
 mod command;
 mod context;
 mod docs;
@@ -12,6 +13,8 @@ mod hostile;
 mod ingest;
 mod library;
 mod openai;
+#[cfg(target_os = "linux")]
+mod orphans;
 mod peer;
 mod processes;
 mod project;

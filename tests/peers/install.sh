@@ -2,7 +2,7 @@
 # Installs the real peers of the tests into `target/peers`, pinned by the lock beside this file. Run it again at will:
 # what is there already is left alone.
 #
-# Layout of target/peers: node_modules/ (aimock: a mock of model vendors' HTTP APIs; gemini-cli and codex-acp: agents that speak
+# Layout of target/peers: node_modules/ (aimock: a mock of model vendors' HTTP APIs; codex; gemini-cli and codex-acp: agents that speak
 # the Agent Client Protocol), venv/ and localharness (Antigravity's harness program, out of its Python package).
 #
 # A peer that cannot be installed is named on stderr and its tests are skipped by name; with CI=true that is a failure.

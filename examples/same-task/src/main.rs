@@ -180,7 +180,8 @@ fn workspace(folder: &Path) -> String {
 }
 
 fn table(rows: &[Row]) -> String {
-    let head = ["AGENT", "FINISH", "ROUNDS", "TOOLS", "TOKENS IN", "TOKENS OUT", "COST USD", "TIME S", "STOPPED S", "NOTE"];
+    let head =
+        ["AGENT", "FINISH", "ROUNDS", "TOOLS", "TOKENS IN", "TOKENS OUT", "COST USD", "TIME S", "STOPPED S", "NOTE"];
     let mut cells = vec![head.map(str::to_owned)];
     for row in rows {
         let seconds = |time: Duration| format!("{:.2}", time.as_secs_f64());
@@ -211,7 +212,18 @@ fn table(rows: &[Row]) -> String {
         };
         let stopped = row.stopped.map(seconds).unwrap_or_default();
         let tools = row.tools.to_string();
-        cells.push([row.profile.clone(), finish, rounds, tools, tokens_in, tokens_out, cost, seconds(row.total), stopped, note]);
+        cells.push([
+            row.profile.clone(),
+            finish,
+            rounds,
+            tools,
+            tokens_in,
+            tokens_out,
+            cost,
+            seconds(row.total),
+            stopped,
+            note,
+        ]);
     }
     let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
     let widths: Vec<usize> = (0..head.len()).map(width).collect();

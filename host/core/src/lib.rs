@@ -5,6 +5,7 @@
 //! - [`limits`], [`price`]: every bound, with its unit; what a run costs
 //! - [`task`], [`outcome`], [`capability`]: what is asked, what came of it, and gate 1 (task × declared features)
 //! - [`manifest`], [`permission`], [`gate`]: what a plugin requests, what the operator grants, and gate 2
+//! - [`sandbox`]: what a local program may reach
 //! - [`approval`]: what the operator answers in advance to a vendor's program
 //! - [`endpoint`], [`address`]: URLs and IP addresses in the one form that the gate compares
 //! - [`event`], [`run`]: the records of a run's log, and the machine whose state is their fold
@@ -49,6 +50,7 @@ pub mod problem;
 pub mod project;
 pub mod redact;
 pub mod run;
+pub mod sandbox;
 pub mod schema;
 pub mod stream;
 pub mod task;

@@ -32,6 +32,7 @@ use midplane_core::limits::Limits;
 use midplane_core::permission::Grant;
 use midplane_core::price::Price;
 use midplane_core::problem::Problem;
+use midplane_core::sandbox::SandboxSettings;
 use midplane_core::{PluginName, ProfileName, Result};
 use serde_json::Value;
 
@@ -62,6 +63,8 @@ pub struct ProfileConfig {
     pub secrets: BTreeMap<String, String>,
     /// What the operator allows it, beside what `midplane grant` does.
     pub grants: Vec<Grant>,
+    /// What its local programs are kept from.
+    pub sandbox: SandboxSettings,
     /// What it answers to the questions of a vendor's program.
     pub approvals: Policy,
 }

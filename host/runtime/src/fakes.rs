@@ -9,12 +9,15 @@ use midplane_core::event::Event;
 use midplane_core::limits::Limits;
 use midplane_core::permission::{Access, Origin, Permission, Requested};
 use midplane_core::redact::{Redactor, SecretValue, Secrets};
+use midplane_core::sandbox::SandboxSettings;
 use midplane_core::{Error, ProfileName, Result, RunId};
 use midplane_engine::Control;
 
 use crate::call::{Audit, Call, Sink};
+use crate::process::place::{Ground, Place};
 use crate::rights::Rights;
 use crate::secret::SecretSource;
+use crate::workspace::Workspace;
 
 /// Keeps events and audits.
 #[derive(Default)]
@@ -38,7 +41,10 @@ impl Recorder {
     pub(crate) fn audits(&self) -> Vec<String> {
         let audits = std::mem::take(&mut *self.audits.lock().unwrap());
         let line = |audit: Audit| {
-            let Audit { act, target, outcome, grant, size_bytes, .. } = audit;
+            let Audit { act, target, mut outcome, grant, size_bytes, .. } = audit;
+            if act == "sandbox" {
+                "what this kernel can".clone_into(&mut outcome);
+            }
             format!("{act} | {target} | {outcome} | {} | {size_bytes}", grant.as_deref().unwrap_or("-"))
         };
         audits.into_iter().map(line).collect()
@@ -86,6 +92,22 @@ pub(crate) fn rights(commands: &[(&[&str], &[&str], &[&str])], grants: &[&str]) 
         permissions: Arc::new(requested.collect()),
         grants: Arc::new(grants.iter().map(|text| (text.parse().unwrap(), Origin::Once)).collect()),
     })
+}
+
+/// A place for programs, and the folder that its homes are in. There is no helper, and so no supervisor.
+pub(crate) fn place(workspace: Option<(Arc<Workspace>, bool)>) -> (Arc<Place>, tempfile::TempDir) {
+    place_with(workspace, SandboxSettings::default(), true)
+}
+
+/// The same with a sandbox of its own.
+pub(crate) fn place_with(
+    workspace: Option<(Arc<Workspace>, bool)>,
+    settings: SandboxSettings,
+    network: bool,
+) -> (Arc<Place>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let ground = Ground { homes: folder.path().canonicalize().unwrap(), helper: None };
+    (Arc::new(Place::new(ground, &ProfileName::new("test").unwrap(), workspace, settings, network)), folder)
 }
 
 /// Secrets by name.

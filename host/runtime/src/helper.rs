@@ -1,4 +1,4 @@
-//! Compiling in a process of its own, bounded in time and memory.
+//! The helper program: compiling in a process of its own, bounded in time and memory, and what `helper` does.
 //!
 //! The engine does not treat a component that makes the *compiler* run wild as a defect, so what comes from outside is
 //! compiled by `<helper> helper compile` under resource limits, and only its file is taken. The helper is the one hidden
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::tools::mcp::bridge;
 use midplane_core::limits::Limits;
 use midplane_core::manifest::PluginKind;
 use midplane_core::{Error, Result};
@@ -93,9 +94,17 @@ pub(crate) async fn compile(
     }
 }
 
-/// The worker itself: what `<helper> helper compile ORDER` runs. Returns the exit code.
+/// What `<helper> helper ...` runs: `compile ORDER` compiles a plugin, `child` supervises a program. Returns the exit code.
 #[must_use]
 pub fn main(arguments: &[String]) -> u8 {
+    if arguments == ["child"] {
+        return crate::process::supervise::main();
+    }
+    if let [verb, socket] = arguments
+        && verb == bridge::VERB
+    {
+        return bridge::main(socket);
+    }
     let verdict = match arguments {
         [verb, order] if verb == "compile" => work(order),
         _ => Err(Error::invalid("helper", "`helper` is run by the host itself")),

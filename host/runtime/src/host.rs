@@ -3,7 +3,7 @@
 //! One [`Host`] a process. Several processes may share one store: each owns the runs that it started, and any of them can
 //! list, follow and cancel the runs of the others.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use std::time::Duration;
 use midplane_core::approval::Policy;
 use midplane_core::limits::Limits;
 use midplane_core::manifest::PluginKind;
-use midplane_core::permission::{Grant, Grants, Origin};
+use midplane_core::permission::{Grant, Grants, Origin, Permissions};
 use midplane_core::price::Prices;
 use midplane_core::redact::{Redactor, SecretValue, Secrets};
 use midplane_core::run::{self, End, Input, State, StopCause};
@@ -36,6 +36,7 @@ use crate::endpoints::Tokens;
 use crate::ingest::Feeds;
 use crate::owner::Owner;
 use crate::paths::Paths;
+use crate::process::place::Ground;
 use crate::profile::{self, Profile};
 use crate::questions::answer_of;
 use crate::registry::{Embedded, Entry, Registry, unknown};
@@ -82,6 +83,8 @@ pub(crate) struct Inner {
     pub(crate) resolver: Arc<dyn Resolve>,
     /// Where blobs that are too large for memory are spooled, in files without a name.
     pub(crate) spool: PathBuf,
+    /// Where programs have their homes, and who supervises them.
+    pub(crate) ground: Ground,
     /// The folder of a host whose state is in memory, removed with it.
     _temporary: Option<tempfile::TempDir>,
     pub(crate) room: Arc<Semaphore>,
@@ -143,7 +146,8 @@ impl Builder {
     }
 
     /// The program that is run as `<path> helper ...`: the `midplane` command, or one that calls
-    /// [`helper_main`](crate::helper_main). Without it, plugins from outside cannot be installed.
+    /// [`helper_main`](crate::helper_main). Without it, plugins from outside cannot be installed, and what a local program
+    /// leaves behind outside of its process group, or when this process is killed, is not ended; the audit says so.
     #[must_use]
     pub fn helper(mut self, path: impl Into<PathBuf>) -> Self {
         self.helper = Some(path.into());
@@ -214,7 +218,7 @@ impl Builder {
         let prices = Arc::new(Prices::with(self.config.prices.clone())?);
         let tls = trust(&self.config.certificate_authorities)?;
         let mut temporary = None;
-        let (store, owner, cache) = match &self.paths {
+        let (store, owner, cache, homes) = match &self.paths {
             Some(paths) => {
                 crate::helper::private_folder(&paths.data)?;
                 crate::helper::private_folder(&paths.cache)?;
@@ -224,7 +228,7 @@ impl Builder {
                     .await
                     .map_err(|error| Error::internal("store", format!("opening was lost: {error}")))??;
                 let owner = Owner::new(&paths.data.join("owners"), new_id()?)?;
-                (store, Some(owner), paths.cache.clone())
+                (store, Some(owner), paths.cache.clone(), paths.homes())
             }
             None => {
                 let folder = tempfile::Builder::new().prefix("midplane-").tempdir().map_err(|error| {
@@ -232,7 +236,8 @@ impl Builder {
                 })?;
                 let cache = folder.path().to_owned();
                 temporary = Some(folder);
-                (Store::memory()?, None, cache)
+                let homes = cache.join("homes");
+                (Store::memory()?, None, cache, homes)
             }
         };
         let telemetry = self.telemetry.and_then(|settings| Telemetry::start(settings, &tls));
@@ -242,6 +247,7 @@ impl Builder {
             Some(folder) => Engine::with_core_dumps(&limits, folder)?,
             None => Engine::new(&limits)?,
         };
+        let ground = Ground { homes, helper: self.helper.clone() };
         let registry = Registry::new(engine, store.clone(), cache, self.helper, limits.clone(), &self.embedded)?;
         let owner_id = match &owner {
             Some(owner) => owner.id().to_owned(),
@@ -262,6 +268,7 @@ impl Builder {
                 tokens: Arc::default(),
                 resolver: Arc::new(SystemResolver),
                 spool,
+                ground,
                 _temporary: temporary,
                 room: Arc::new(Semaphore::new(room)),
                 telemetry,
@@ -737,19 +744,22 @@ impl Host {
         Ok(grants)
     }
 
-    /// The values of secrets that a profile may have applied, those that the host made for the call (`own`), and a redactor
-    /// that hides them. A secret that cannot be had is left out; where it is needed, that is said then.
+    /// The values of secrets that a profile may have applied, for its plugin or for what a task asks for besides (`further`),
+    /// those that the host made for the call (`own`), and a redactor that hides them. A secret that cannot be had is left out; where it is needed, that is said then.
     pub(crate) async fn secrets(
         &self,
         profile: &Profile,
         grants: &Grants,
+        further: &Permissions,
         own: &Tokens,
     ) -> Result<(Resolved, Redactor)> {
         let source = self.references(&profile.name);
         let mut audits = Vec::new();
         let mut values = BTreeMap::new();
         let mut missing = BTreeMap::new();
-        for name in profile.secrets(grants) {
+        let mut names: BTreeSet<String> = profile.secrets(grants).into_iter().collect();
+        names.extend(profile::granted_secrets(further, grants));
+        for name in names {
             let (value, resolution) = source.resolve(&name).await;
             audits.extend(resolution.map(Resolution::audit));
             match value {

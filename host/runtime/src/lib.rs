@@ -80,3 +80,9 @@ pub use paths::Paths;
 pub use questions::OpenQuestion;
 pub use registry::Embedded;
 pub use secret::keeper::Keeper;
+
+/// What this system enforces around local programs, in words; `none: ...` where nothing.
+#[must_use]
+pub fn child_sandbox() -> &'static str {
+    &process::fence::offered().text
+}

@@ -45,6 +45,12 @@ impl Paths {
         Ok(Self { config: config.join("midplane"), data: data.join("midplane"), cache: cache.join("midplane") })
     }
 
+    /// Where local programs have their homes, a folder a profile.
+    #[must_use]
+    pub fn homes(&self) -> PathBuf {
+        self.data.join("homes")
+    }
+
     /// The configuration file.
     #[must_use]
     pub fn config_file(&self) -> PathBuf {

@@ -32,6 +32,8 @@ pub struct Settings {
     /// Where conversations are kept; empty keeps none.
     pub storage_directory: String,
     sandbox: bool,
+    /// Whether the host's own sandbox is around the program: the harness's would mount, and cannot inside of it.
+    confined: bool,
     vertex: bool,
     model_calls_max: u32,
     tool_calls_max: u32,
@@ -49,6 +51,7 @@ impl Settings {
             models: settings::parsed_or(host, "models", Vec::new())?,
             storage_directory: storage_directory(host)?,
             sandbox: settings::parsed_or(host, "sandbox", true)?,
+            confined: settings::text(host, "host.sandbox").as_deref() == Some("host"),
             vertex: settings::parsed_or(host, "vertex", false)?,
             model_calls_max: settings::parsed_or(host, "model_calls_max", 0)?,
             tool_calls_max: settings::parsed_or(host, "tool_calls_max", 0)?,
@@ -134,7 +137,8 @@ pub fn start(
     conversation: &Conversation,
     endpoint: &Endpoint,
 ) -> Value {
-    let sandboxed = settings.sandbox && task.permissions.filesystem != FilesystemAccess::FullAccess;
+    let sandboxed =
+        settings.sandbox && !settings.confined && task.permissions.filesystem != FilesystemAccess::FullAccess;
     let mut config = json!({
         "harnessSideTools": tools::switches(tools, sandboxed),
         "policyConfig": policy(task, tools),
@@ -288,7 +292,7 @@ fn storage_directory(host: &dyn Host) -> Result<String> {
     if !set.is_empty() {
         return Ok(set);
     }
-    Ok(settings::text(host, "child.home").map_or_else(String::new, |home| format!("{home}/antigravity")))
+    Ok(settings::text(host, "host.home").map_or_else(String::new, |home| format!("{home}/antigravity")))
 }
 
 #[cfg(test)]
@@ -302,7 +306,7 @@ mod tests {
             .setting("program", "localharness")
             .setting("model", "gemini-test")
             .setting("base_url", "https://vendor.example")
-            .setting("child.home", "/home/of/child")
+            .setting("host.home", "/home/of/child")
     }
 
     fn shown(host: &FakeHost, task: &Task) -> String {
@@ -343,6 +347,14 @@ mod tests {
             .setting("image_model", "gemini-image")
             .setting("vertex", "true");
         insta::assert_snapshot!(shown(&host, &full));
+    }
+
+    #[test]
+    fn inside_of_the_hosts_sandbox_the_harness_uses_none_of_its_own() {
+        for (host, sandboxed) in [(host(), true), (host().setting("host.sandbox", "host"), false)] {
+            let asked = shown(&host, &task("x"));
+            assert_eq!(asked.contains("enableSandbox"), sandboxed, "{asked}");
+        }
     }
 
     #[test]

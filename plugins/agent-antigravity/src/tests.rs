@@ -539,3 +539,64 @@ fn availability_starts_the_program_only_when_it_may() {
     });
     insta::assert_snapshot!(told.join("\n"));
 }
+
+/// Each part of each recorded frame, put of another type: nothing panics, and the turn still ends.
+#[test]
+fn frames_with_parts_of_another_type_are_passed_over() {
+    let frames = [
+        user("x"),
+        said(1, "STATE_DONE", "x"),
+        acts(2, "STATE_DONE", "editFile", json!({ "filePath": "file:///work/%e2%82%ac%zz%" })),
+        acts(3, "STATE_DONE", "finish", json!({ "outputString": "{}" })),
+        acts(
+            4,
+            "STATE_DONE",
+            "customTool",
+            json!({ "toolCall": { "id": "a", "name": "n", "argumentsJson": "{}" }, "toolResponse": { "responseJson": "r" } }),
+        ),
+        failed(5, "SOURCE_SYSTEM", 500, "denied by pre-tool hook"),
+        usage(1, 2, 3, 4),
+        before("c", "run_command", json!({ "CommandLine": "x" })),
+        after("c", "run_command", &shell(1, "x"), ""),
+        policy("1", "c", "run_command", json!({})),
+        step(
+            6,
+            json!({ "state": "STATE_WAITING_FOR_USER", "questionsRequest": { "questions": [{}] }, "toolConfirmationRequest": {} }),
+        ),
+        json!({ "toolCall": { "id": "c", "name": "n" } }),
+        state("STATE_RUNNING", json!({ "error": "e", "stopReason": "STOP_REASON_SAFETY" })),
+    ];
+    let odd =
+        [json!(null), json!(-1), json!(1.5), json!(""), json!([1]), json!({ "x": {} }), json!(u64::MAX), json!(true)];
+    let mut wrong = Vec::new();
+    for frame in &frames {
+        for pointer in pointers(frame) {
+            for value in &odd {
+                let mut other = frame.clone();
+                *other.pointer_mut(&pointer).expect("it is there") = value.clone();
+                wrong.push(other);
+            }
+        }
+    }
+    assert!(wrong.len() > 500);
+    let host =
+        host(harness(vec![[vec![running(), user("x")], wrong, vec![said(7, "STATE_DONE", "y"), idle()]].concat()]));
+    let outcome = AntigravityAgent::run(&host, at_work("x")).expect("an outcome");
+    assert!(outcome.output.ends_with('y'), "{} {:?}", outcome.output, outcome.error);
+}
+
+/// All places in a value.
+fn pointers(value: &Value) -> Vec<String> {
+    let inner: Vec<(String, &Value)> = match value {
+        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), value)).collect(),
+        Value::Array(items) => items.iter().enumerate().map(|(at, value)| (at.to_string(), value)).collect(),
+        _ => Vec::new(),
+    };
+    let below = |(name, value): (String, &Value)| {
+        let here = format!("/{name}");
+        let mut all: Vec<String> = pointers(value).iter().map(|rest| format!("{here}{rest}")).collect();
+        all.push(here);
+        all
+    };
+    inner.into_iter().flat_map(below).collect()
+}

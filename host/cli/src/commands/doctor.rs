@@ -73,6 +73,8 @@ pub(crate) async fn run(app: &App, args: DoctorArgs) -> anyhow::Result<Exit> {
     let found = if file.exists() { String::new() } else { " (not there: all is as by default)".to_owned() };
     report.check("configuration", app.config().map(|_| format!("{}{found}", file.display())));
     report.check("helper", helper().await);
+    // What a kernel cannot do is no fault of the installation.
+    report.check("children", Ok(format!("homes {}, sandbox {}", paths.homes().display(), midplane::child_sandbox())));
     match app.host().await {
         Ok(host) => {
             report.check("store", host.check_store().await.map(|()| "sound".to_owned()));

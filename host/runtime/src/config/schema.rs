@@ -1,6 +1,7 @@
 //! What may stand in a configuration. Strict, and all problems at once.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use midplane_core::approval::Policy;
 use midplane_core::layers::{Layer, Node, Refused, Value};
@@ -8,6 +9,7 @@ use midplane_core::limits::Limits;
 use midplane_core::permission::Grant;
 use midplane_core::price::{Price, Prices};
 use midplane_core::problem::Problem;
+use midplane_core::sandbox::SandboxSettings;
 use midplane_core::text::{near, shown};
 use midplane_core::{Error, PluginName, ProfileName};
 
@@ -25,7 +27,7 @@ const SECTIONS: [&str; 9] = [
     "databases",
     "paths",
 ];
-const PROFILE: [&str; 5] = ["plugin", "settings", "secrets", "grants", "approvals"];
+const PROFILE: [&str; 6] = ["plugin", "settings", "secrets", "grants", "approvals", "sandbox"];
 /// How a reference to a secret begins.
 const REFERENCES: [&str; 3] = ["env:", "file:", "vault:"];
 
@@ -86,7 +88,7 @@ pub(super) fn of_project(root: &Node) -> Result<(), Refused> {
     }
     let profiles = root.child("profiles").and_then(Node::entries);
     for (name, profile) in profiles.into_iter().flatten() {
-        for key in ["secrets", "grants", "approvals"] {
+        for key in ["secrets", "grants", "approvals", "sandbox"] {
             if let Some(node) = profile.child(key) {
                 reader.forbidden(node, &format!("profiles.{name}.{key}"), "is the operator's to set");
             }
@@ -244,6 +246,14 @@ impl Reader {
                 None => {}
             }
         }
+        if let Some(node) = node.child("sandbox").filter(|node| node.value != Value::Null) {
+            let field = format!("{field}.sandbox");
+            if let Some(mut sandbox) = self.read::<SandboxSettings>(node, &field) {
+                self.folders(node, &format!("{field}.read"), &mut sandbox.read);
+                self.folders(node, &format!("{field}.write"), &mut sandbox.write);
+                profile.sandbox = sandbox;
+            }
+        }
         Some(profile)
     }
 
@@ -254,6 +264,22 @@ impl Reader {
             Err(error) => {
                 self.report(node, field, "config-shape", &error.to_string());
                 None
+            }
+        }
+    }
+
+    /// Paths, absolute or below the operator's home.
+    fn folders(&mut self, node: &Node, field: &str, folders: &mut [PathBuf]) {
+        for folder in folders {
+            if let Ok(below) = folder.strip_prefix("~")
+                && let Some(home) = std::env::var_os("HOME").filter(|home| !home.is_empty())
+            {
+                *folder = PathBuf::from(home).join(below);
+            }
+            if !folder.is_absolute() {
+                let message =
+                    format!("`{}` must be an absolute path, or begin with `~/`", shown(&folder.to_string_lossy(), 80));
+                self.report(node, field, "config-shape", &message);
             }
         }
     }

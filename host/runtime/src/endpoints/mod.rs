@@ -119,7 +119,7 @@ impl Plan {
     /// Listens, if there is anything to serve. `unavailable` code `endpoint` where no port can be had.
     pub(crate) async fn start(self, placeholders: &Placeholders) -> Result<Endpoints> {
         if self.routes.is_empty() {
-            return Ok(Endpoints { config: BTreeMap::new(), _task: None });
+            return Ok(Endpoints { config: BTreeMap::new(), port: None, _task: None });
         }
         let failed = |error: std::io::Error| {
             Error::unavailable("endpoint", format!("no port on the loopback address can be listened on: {error}"))
@@ -134,7 +134,7 @@ impl Plan {
             ]
         });
         let config = config.collect();
-        Ok(Endpoints { config, _task: Some(AbortOnDrop(tokio::spawn(listen(listener, self)))) })
+        Ok(Endpoints { config, port: Some(port), _task: Some(AbortOnDrop(tokio::spawn(listen(listener, self)))) })
     }
 }
 
@@ -142,6 +142,8 @@ impl Plan {
 pub(crate) struct Endpoints {
     /// What the plugin reads of them.
     pub(crate) config: BTreeMap<String, String>,
+    /// The loopback port of all of them, if there are any.
+    pub(crate) port: Option<u16>,
     _task: Option<AbortOnDrop>,
 }
 

@@ -376,7 +376,8 @@ async fn a_program_reaches_the_vendor_and_never_has_its_key() {
     let mut values = HashMap::from([("API_KEY".to_owned(), KEY.to_owned())]);
     values.insert("endpoint_vendor".to_owned(), rig.token());
     let redactor = Redactor::new(Secrets::new(&values).unwrap());
-    let processes = Processes::new(call, rights, None, Arc::new(Values(values)), rig.placeholders.clone(), redactor);
+    let (place, _home) = fakes::place(None);
+    let processes = Processes::new(call, rights, place, Arc::new(Values(values)), rig.placeholders.clone(), redactor);
     let argv = ["curl", "-sN", "--header", "@-", "--data", "hello", &format!("{url}/messages")];
     let mut child = processes
         .spawn(Command {

@@ -4,17 +4,22 @@
 //! start ─► leader runs ─► leader ended, not reaped ─► handle dropped ─► group killed ─► leader reaped
 //!                └───────── handle dropped ──────────────────────────────┘
 //! ```
+//! With a helper the leader's parent is a supervisor ([`super::supervise`]), which also ends what left the group, whatever
+//! becomes of the host. Without, the host is its parent, and what leaves the group is out of reach.
+//!
 //! The number of a group is free for reuse once its leader is reaped and it is empty. So a thread waits for the leader
 //! *without reaping it*, and reaps only after the handle is gone: for as long as anybody can send a signal here, the
 //! number means this group. tokio's own child reaps at once, and cannot be used for that.
 //!
 //! The `shell` tool and the `process` import both start their programs here, and nothing else in the host starts one
-//! for a plugin: a sandbox around children has this one place to stand.
+//! for a plugin. The thread that starts one enters its sandbox first ([`super::fence`]).
 
 use std::ffi::OsString;
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -25,13 +30,18 @@ use midplane_core::{Error, Result};
 use midplane_engine::ports::Exit;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
+use super::fence::{self, Confinement};
+use super::order::{Order, Report, SIGNALS};
 #[cfg(target_os = "linux")]
 use super::proc;
+use crate::call::Audit;
 
 /// Where programs are looked for when the host itself has no `PATH`.
 const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
+/// The longest report of a supervisor, in bytes.
+const REPORT_BYTES_MAX: usize = 64 * 1024;
 
 /// What to start.
 pub(crate) struct Launch {
@@ -45,12 +55,19 @@ pub(crate) struct Launch {
     pub(crate) env: Vec<(OsString, OsString)>,
     /// Whether it gets a pipe for its standard input; else that is at its end.
     pub(crate) stdin: bool,
+    /// What it is kept from.
+    pub(crate) confinement: Confinement,
+    /// The program whose `helper child` watches over it.
+    pub(crate) helper: Option<PathBuf>,
 }
 
 /// A running group. Dropping it kills every process in it.
 pub(crate) struct Group {
     leader: Pid,
+    /// The socket to the supervisor, and its number.
+    supervisor: Option<(UnixStream, Pid)>,
     exit: watch::Receiver<Option<Exit>>,
+    sandbox: String,
     /// Dropped after the last signal, which lets the leader be reaped.
     _release: mpsc::Sender<()>,
 }
@@ -63,54 +80,38 @@ pub(crate) struct Pipes {
 }
 
 impl Group {
-    /// Starts a program. Errors: `not-found` code `program`, `invalid`, `unavailable` code `spawn`.
-    pub(crate) fn start(launch: Launch) -> Result<(Self, Pipes)> {
+    /// Starts a program. Safe to drop: what was started meanwhile is ended.
+    pub(crate) async fn start(launch: Launch) -> Result<(Self, Pipes)> {
         let name = shown(&launch.program.to_string_lossy(), 200);
-        let failed = |error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => {
-                Error::not_found("program", format!("`{name}` cannot be started: it or its interpreter does not exist"))
-            }
-            io::ErrorKind::ArgumentListTooLong => {
-                Error::invalid("command", format!("`{name}`: its arguments are too long"))
-            }
-            _ => Error::unavailable("spawn", format!("`{name}` cannot be started: {error}")),
+        let (begun, hears) = oneshot::channel();
+        let watcher = std::thread::Builder::new().name("child".to_owned());
+        let work = move || match launch.helper.clone() {
+            Some(helper) => supervised(&helper, &launch, begun),
+            None => alone(&launch, begun),
         };
-        let mut child = Command::new(&launch.program)
-            .args(&launch.args)
-            .current_dir(&launch.cwd)
-            .env_clear()
-            .envs(launch.env)
-            .stdin(if launch.stdin { Stdio::piped() } else { Stdio::null() })
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .map_err(failed)?;
-        let pipes = pipes(&mut child);
-        let (tell, exit) = watch::channel(None);
-        let (release, released) = mpsc::channel();
-        let leader = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let watcher = leader.map(|leader| {
-            std::thread::Builder::new()
-                .name(format!("child {}", leader.as_raw_nonzero()))
-                .spawn(move || watch_over(child, leader, &tell, &released))
-        });
-        // Without a watcher nobody would reap it. Its closure is dropped, and with it the pipes: what remains is to end
-        // the group that was just started.
-        let (leader, pipes) = match (leader, watcher, pipes) {
-            (Some(leader), Some(Ok(_)), Ok(pipes)) => (leader, pipes),
-            (leader, _, pipes) => {
-                leader.map(|leader| rustix::process::kill_process_group(leader, Signal::KILL));
-                let why =
-                    pipes.err().map_or_else(|| "no thread is left to watch it".to_owned(), |error| error.to_string());
-                return Err(Error::unavailable("spawn", format!("`{name}` cannot be started: {why}")));
-            }
-        };
-        Ok((Self { leader, exit, _release: release }, pipes))
+        let failed =
+            |error: &dyn std::fmt::Display| Error::unavailable("spawn", format!("`{name}` cannot be started: {error}"));
+        watcher.spawn(work).map_err(|error| failed(&error))?;
+        let begun = hears.await.map_err(|_| failed(&"the thread that watches it is lost"))?;
+        let Begun { group, stdin, stdout, stderr } = begun.map_err(|why| why.error(&name))?;
+        let pipes = (|| {
+            Ok::<_, io::Error>(Pipes {
+                stdin: stdin.map(ChildStdin::from_std).transpose()?,
+                stdout: ChildStdout::from_std(stdout)?,
+                stderr: ChildStderr::from_std(stderr)?,
+            })
+        })();
+        Ok((group, pipes.map_err(|error| failed(&error))?))
     }
 
     /// Sends a signal to every process of the group. Fine also when all have ended.
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        if let Some((socket, _)) = &self.supervisor {
+            let letter = SIGNALS.iter().find(|(_, known)| *known == signal).map_or(b'K', |(letter, _)| *letter);
+            // A supervisor that is gone has nothing left to signal.
+            let _ = (&*socket).write_all(&[letter]);
+            return Ok(());
+        }
         match rustix::process::kill_process_group(self.leader, signal) {
             // A group of nothing but ended processes: macOS says `PERM`.
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
@@ -124,13 +125,24 @@ impl Group {
         self.exit.clone()
     }
 
+    /// What the program is kept from, and whether someone sees to the end of all that it starts.
+    pub(crate) fn audit(&self, program: &str) -> Audit {
+        let supervised = if self.supervisor.is_some() { "supervised" } else { "not supervised" };
+        let outcome = format!("{}; {supervised}", self.sandbox);
+        Audit { act: "sandbox", target: shown(program, 200), outcome, grant: None, duration_ms: 0, size_bytes: 0 }
+    }
+
     /// Whether the programs of the group are those, and the only ones, that listen on a loopback port; or, given our
     /// address, those that hold the other end of a connection to it.
     #[cfg(target_os = "linux")]
     pub(crate) async fn owns(&self, port: u16, ours: Option<SocketAddr>) -> Result<bool> {
-        let group = self.leader.as_raw_nonzero().get();
+        let leader = self.leader.as_raw_nonzero().get();
+        let supervisor = self.supervisor.as_ref().map(|(_, pid)| pid.as_raw_nonzero().get());
         let look = move || {
-            let processes = proc::group(group);
+            let processes = match supervisor {
+                Some(supervisor) => proc::descendants(supervisor).into_iter().map(|process| process.pid).collect(),
+                None => proc::group(leader),
+            };
             match ours {
                 None => proc::listens(port, &processes),
                 Some(ours) => proc::answers(port, ours, &processes),
@@ -144,10 +156,8 @@ impl Group {
     /// The same, where the system does not say it.
     #[cfg(not(target_os = "linux"))]
     pub(crate) async fn owns(&self, _port: u16, _ours: Option<SocketAddr>) -> Result<bool> {
-        Err(Error::unsupported(
-            "websocket",
-            "this system does not say whose a port is, so websockets to a child are refused",
-        ))
+        let message = "this system does not say whose a port is, so websockets to a child are refused";
+        Err(Error::unsupported("websocket", message))
     }
 
     /// The number of the group.
@@ -159,26 +169,102 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // The leader is not reaped yet, so the number is still that of this group.
-        let _ = rustix::process::kill_process_group(self.leader, Signal::KILL);
+        match &self.supervisor {
+            // Its end of the socket is at its end then, which is its word to kill all.
+            Some((socket, _)) => drop(socket.shutdown(Shutdown::Both)),
+            // The leader is not reaped yet, so the number is still that of this group.
+            None => drop(rustix::process::kill_process_group(self.leader, Signal::KILL)),
+        }
     }
 }
 
-fn pipes(child: &mut std::process::Child) -> io::Result<Pipes> {
-    let lost = || io::Error::other("a pipe is missing");
-    Ok(Pipes {
-        stdin: child.stdin.take().map(ChildStdin::from_std).transpose()?,
-        stdout: ChildStdout::from_std(child.stdout.take().ok_or_else(lost)?)?,
-        stderr: ChildStderr::from_std(child.stderr.take().ok_or_else(lost)?)?,
-    })
+/// A program that runs, as its watcher hands it over. Dropped on the way it ends, since its handle is in it.
+struct Begun {
+    group: Group,
+    stdin: Option<std::process::ChildStdin>,
+    stdout: std::process::ChildStdout,
+    stderr: std::process::ChildStderr,
 }
 
-fn watch_over(
-    mut child: std::process::Child,
-    leader: Pid,
-    tell: &watch::Sender<Option<Exit>>,
-    released: &mpsc::Receiver<()>,
-) {
+/// Why one does not.
+enum Failure {
+    Confined(Error),
+    System(Option<i32>, String),
+}
+
+impl Failure {
+    fn system(error: &io::Error) -> Self {
+        Self::System(error.raw_os_error(), error.to_string())
+    }
+
+    fn lost() -> Self {
+        Self::System(None, "a part of it is missing".to_owned())
+    }
+
+    fn error(self, name: &str) -> Error {
+        let (number, text) = match self {
+            Self::Confined(error) => return error,
+            Self::System(number, text) => (number, text),
+        };
+        match number.map(|number| io::Error::from_raw_os_error(number).kind()) {
+            Some(io::ErrorKind::NotFound) => {
+                Error::not_found("program", format!("`{name}` cannot be started: it or its interpreter does not exist"))
+            }
+            Some(io::ErrorKind::ArgumentListTooLong) => {
+                Error::invalid("command", format!("`{name}`: its arguments are too long"))
+            }
+            Some(io::ErrorKind::PermissionDenied) => {
+                let message =
+                    format!("`{name}` cannot be started: it may not be run, by its mode or by the sandbox around it");
+                Error::unavailable("spawn", message)
+                    .hint("`sandbox: {read: [...]}` of the profile names folders that its programs may read and run")
+            }
+            _ => Error::unavailable("spawn", format!("`{name}` cannot be started: {text}")),
+        }
+    }
+}
+
+type Hand = oneshot::Sender<Result<Begun, Failure>>;
+
+/// What a watcher keeps of a program whose handle it gives away.
+struct Kept {
+    tell: watch::Sender<Option<Exit>>,
+    released: mpsc::Receiver<()>,
+}
+
+fn handle(leader: Pid, supervisor: Option<(UnixStream, Pid)>, sandbox: String) -> (Group, Kept) {
+    let (tell, exit) = watch::channel(None);
+    let (release, released) = mpsc::channel();
+    (Group { leader, supervisor, exit, sandbox, _release: release }, Kept { tell, released })
+}
+
+/// The watcher of a program that is the host's own child.
+fn alone(launch: &Launch, begun: Hand) {
+    let started = fence::enter(&launch.confinement).map_err(Failure::Confined).and_then(|sandbox| {
+        let child = Command::new(&launch.program)
+            .args(&launch.args)
+            .current_dir(&launch.cwd)
+            .env_clear()
+            .envs(launch.env.iter().map(|(name, value)| (name, value)))
+            .stdin(if launch.stdin { Stdio::piped() } else { Stdio::null() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn();
+        Ok((child.map_err(|error| Failure::system(&error))?, sandbox))
+    });
+    let (mut child, sandbox) = match started {
+        Ok(started) => started,
+        Err(failure) => return drop(begun.send(Err(failure))),
+    };
+    let Some(leader) = pid_of(&child) else { return };
+    let (group, Kept { tell, released }) = handle(leader, None, sandbox);
+    let handed = match (child.stdout.take(), child.stderr.take()) {
+        (Some(stdout), Some(stderr)) => Ok(Begun { group, stdin: child.stdin.take(), stdout, stderr }),
+        _ => Err(Failure::lost()),
+    };
+    // Where nobody waits for it any more the handle is dropped here, and the program ends.
+    let _ = begun.send(handed);
     tell.send_replace(Some(wait_without_reaping(leader)));
     // An error says that the handle is gone, which is what is waited for.
     let _ = released.recv();
@@ -187,19 +273,118 @@ fn watch_over(
     let _ = child.wait();
 }
 
+/// The watcher of a program under a supervisor.
+fn supervised(helper: &Path, launch: &Launch, begun: Hand) {
+    let failed = |error: io::Error| Failure::System(None, format!("its supervisor cannot be started: {error}"));
+    let (socket, mut supervisor) = match supervisor(helper).map_err(failed) {
+        Ok(started) => started,
+        Err(failure) => return drop(begun.send(Err(failure))),
+    };
+    let asked = ask(&socket, launch).and_then(|asked| {
+        let ours = socket.try_clone().map_err(failed)?;
+        let pid = pid_of(&supervisor).ok_or_else(Failure::lost)?;
+        let stdout = supervisor.stdout.take().ok_or_else(Failure::lost)?;
+        let stderr = supervisor.stderr.take().ok_or_else(Failure::lost)?;
+        let (group, kept) = handle(asked.leader, Some((ours, pid)), asked.sandbox);
+        Ok((Begun { group, stdin: asked.stdin, stdout, stderr }, kept))
+    });
+    let (handed, Kept { tell, released }) = match asked {
+        Ok(begun) => begun,
+        Err(failure) => {
+            drop(socket);
+            let _ = supervisor.wait();
+            return drop(begun.send(Err(failure)));
+        }
+    };
+    let leader = handed.group.leader;
+    let _ = begun.send(Ok(handed));
+    let mut told = false;
+    for line in BufReader::new(&socket).lines() {
+        let Ok(line) = line else { break };
+        if let Some(exit) = serde_json::from_str(&line).ok().and_then(Report::exit) {
+            told = true;
+            tell.send_replace(Some(exit));
+        }
+    }
+    if !supervisor.wait().is_ok_and(|status| status.success()) {
+        // It was killed: what it cannot do any more is done as far as it can be from here.
+        let _ = rustix::process::kill_process_group(leader, Signal::KILL);
+    }
+    if !told {
+        tell.send_replace(Some(exit_of(None, Some(Signal::KILL.as_raw()))));
+    }
+    let _ = released.recv();
+}
+
+/// Starts a supervisor. Its standard input is the socket between it and the host.
+fn supervisor(helper: &Path) -> io::Result<(UnixStream, std::process::Child)> {
+    let (socket, theirs) = UnixStream::pair()?;
+    let supervisor = Command::new(helper)
+        .args(["helper", "child"])
+        .current_dir("/")
+        .env_clear()
+        .stdin(OwnedFd::from(theirs))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // A Ctrl-C at the host's terminal is not for it.
+        .process_group(0)
+        .spawn()?;
+    Ok((socket, supervisor))
+}
+
+/// What a supervisor has started.
+struct Asked {
+    leader: Pid,
+    sandbox: String,
+    stdin: Option<std::process::ChildStdin>,
+}
+
+/// Has a supervisor start a program.
+fn ask(socket: &UnixStream, launch: &Launch) -> Result<Asked, Failure> {
+    let lost = |error: io::Error| Failure::System(None, format!("its supervisor does not work: {error}"));
+    let (theirs, ours) = if launch.stdin { Some(io::pipe().map_err(lost)?) } else { None }.unzip();
+    Order::new(launch).send(socket, theirs.as_ref().map(AsFd::as_fd)).map_err(lost)?;
+    drop(theirs);
+    // One line and no more, since what follows is read elsewhere.
+    let mut line = Vec::new();
+    let mut letter = [0];
+    while line.last() != Some(&b'\n') && line.len() < REPORT_BYTES_MAX {
+        (&mut &*socket).read_exact(&mut letter).map_err(lost)?;
+        line.push(letter[0]);
+    }
+    match serde_json::from_slice(&line) {
+        Ok(Report::Started { pid, sandbox }) => {
+            let leader = Pid::from_raw(pid).ok_or_else(Failure::lost)?;
+            Ok(Asked { leader, sandbox, stdin: ours.map(|pipe| OwnedFd::from(pipe).into()) })
+        }
+        Ok(Report::Failed(number, text)) => Err(Failure::System(number, text)),
+        Ok(Report::Refused(error)) => Err(Failure::Confined(error)),
+        Ok(Report::Code(_) | Report::Signal(_)) | Err(_) => {
+            Err(Failure::System(None, "its supervisor gives no sensible answer".to_owned()))
+        }
+    }
+}
+
+fn pid_of(child: &std::process::Child) -> Option<Pid> {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw)
+}
+
 fn wait_without_reaping(leader: Pid) -> Exit {
     loop {
         match rustix::process::waitid(WaitId::Pid(leader), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
-            Ok(Some(status)) => {
-                return match (status.exit_status(), status.terminating_signal()) {
-                    (Some(code), _) => Exit::Code(code.cast_unsigned()),
-                    (None, signal) => Exit::Signal(signal_name(signal.unwrap_or_default())),
-                };
-            }
+            Ok(Some(status)) => return exit_of(status.exit_status(), status.terminating_signal()),
             Ok(None) | Err(rustix::io::Errno::INTR) => {}
             // Only if the embedder's process ignores or reaps its children itself: how it ended is lost, that it ended is not.
             Err(_) => return Exit::Signal("unknown".to_owned()),
         }
+    }
+}
+
+/// How a process ended, by its code or by the signal that ended it.
+pub(super) fn exit_of(code: Option<i32>, signal: Option<i32>) -> Exit {
+    match code {
+        Some(code) => Exit::Code(code.cast_unsigned()),
+        None => Exit::Signal(signal_name(signal.unwrap_or_default())),
     }
 }
 
@@ -210,12 +395,6 @@ fn signal_name(number: i32) -> String {
         Some(name) => format!("SIG{name}"),
         None => format!("SIG{number}"),
     }
-}
-
-/// What every child gets, whatever was granted: where programs are, and whose home it is.
-pub(crate) fn base_env() -> Vec<(OsString, OsString)> {
-    let home = std::env::var_os("HOME").unwrap_or_else(|| "/".into());
-    vec![("PATH".into(), host_path()), ("HOME".into(), home)]
 }
 
 /// Finds a program as the host would: a plain name by `PATH`, else an absolute path.
@@ -243,7 +422,8 @@ pub(crate) fn find_program_in(name: &str, search: Option<&str>) -> Result<PathBu
     })
 }
 
-fn host_path() -> OsString {
+/// Where programs are looked for.
+pub(crate) fn host_path() -> OsString {
     std::env::var_os("PATH").filter(|path| !path.is_empty()).unwrap_or_else(|| PATH_DEFAULT.into())
 }
 

@@ -1,21 +1,28 @@
 //! `process`: granted local programs, driven through their pipes, that never outlive the call.
 //!
 //! # Layout
+//! - [`place`]: where the programs of a call run: home, temporary files, sandbox
 //! - [`group`]: one program in a process group of its own (the `shell` tool starts its programs there too)
+//! - [`supervise`]: the helper process above a program, which leaves nothing of it behind; [`order`]: what host and it say
+//! - [`fence`]: the sandbox, put up by the thread that starts the program
 //! - [`mod@pump`]: from an output pipe to whoever keeps the bytes, cleaned of secrets
 //! - [`stdin`]: the queue of a child's standard input
 //! - [`ws`]: websockets to a child's own port; [`proc`]: whose a port is
 //! - here: gates, environment and working directory of a start; a child's unread output
 //!
 //! # What it never does
-//! No shell, no inherited variable, no program that was not granted. No sandbox yet: a child can do what the operator can,
-//! and the audit record of its start is where that will be declared.
+//! No shell, no inherited variable, no program that was not granted. It does not pass over a sandbox that cannot be
+//! enforced: a record of the audit says of each start what stands.
 
+pub(crate) mod fence;
 pub(crate) mod group;
+mod order;
+pub(crate) mod place;
 #[cfg(target_os = "linux")]
 mod proc;
 pub(crate) mod pump;
 mod stdin;
+pub(crate) mod supervise;
 mod ws;
 // They look at `/proc` and make FIFOs.
 #[cfg(all(test, target_os = "linux"))]
@@ -24,7 +31,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -38,14 +45,14 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
-use self::group::{Group, Launch, base_env, find_program};
+use self::group::{Group, find_program};
+use self::place::{Place, Start};
 use self::pump::{Sink, pump};
 use self::stdin::Stdin;
 use crate::call::{Audit, Call};
 use crate::placeholder::Placeholders;
 use crate::rights::{Rights, grants_text};
 use crate::secret::SecretSource;
-use crate::workspace::Workspace;
 
 /// Arguments of one command, as the contract says.
 const ARGV_MAX: usize = 256;
@@ -58,9 +65,7 @@ const ENV_BYTES_MAX: usize = 128 * 1024;
 /// The programs of one call.
 pub(crate) struct Processes {
     reach: Arc<Reach>,
-    workspace: Option<Arc<Workspace>>,
-    /// Where children work in a call without a workspace; made when the first one starts, removed with this.
-    scratch: OnceLock<tempfile::TempDir>,
+    place: Arc<Place>,
     /// One permit for each that may run at once.
     slots: Arc<Semaphore>,
 }
@@ -81,7 +86,7 @@ impl Processes {
     pub(crate) fn new(
         call: Arc<Call>,
         rights: Arc<Rights>,
-        workspace: Option<Arc<Workspace>>,
+        place: Arc<Place>,
         secrets: Arc<dyn SecretSource>,
         placeholders: Placeholders,
         redactor: Redactor,
@@ -92,7 +97,7 @@ impl Processes {
         };
         let (slots, sockets) = (permits(call.limits.children_max), permits(call.limits.sockets_max));
         let reach = Arc::new(Reach { call, rights, secrets, placeholders, redactor, sockets });
-        Self { reach, workspace, scratch: OnceLock::new(), slots }
+        Self { reach, place, slots }
     }
 
     async fn start(&self, command: Command) -> Result<ChildHandle> {
@@ -113,32 +118,20 @@ impl Processes {
         })?;
         let env = self.reach.environment(&command).await?;
         let args = command.argv[1..].to_vec();
-        let (group, pipes) = Group::start(Launch { program, args, cwd, env, stdin: true })?;
+        let (group, pipes) = self.place.start(Start { program, args, cwd, env, stdin: true }).await?;
+        self.reach.call.sink.audit(group.audit(&command.argv[0]));
         Ok(ChildHandle::new(&self.reach, command.argv, group, pipes, slot))
     }
 
     fn cwd(&self, relative: Option<&str>) -> Result<PathBuf> {
-        if let Some(workspace) = &self.workspace {
-            return match relative {
-                Some(relative) => workspace.folder_for_child(relative),
-                None => Ok(workspace.path().to_owned()),
-            };
+        match (self.place.workspace(), relative) {
+            (Some(workspace), Some(relative)) => workspace.folder_for_child(relative),
+            (Some(workspace), None) => Ok(workspace.path().to_owned()),
+            (None, None | Some(".")) => self.place.work(),
+            (None, Some(_)) => {
+                Err(Error::invalid("cwd", "this call has no workspace, so a program cannot work in a folder of it"))
+            }
         }
-        if relative.is_some_and(|relative| relative != ".") {
-            return Err(Error::invalid(
-                "cwd",
-                "this call has no workspace, so a program cannot work in a folder of it",
-            ));
-        }
-        if let Some(scratch) = self.scratch.get() {
-            return Ok(scratch.path().to_owned());
-        }
-        let made = tempfile::Builder::new()
-            .prefix("midplane-")
-            .tempdir()
-            .map_err(|error| Error::unavailable("spawn", format!("no folder for the program can be made: {error}")))?;
-        // Of two starts at once one folder is kept; the other goes with its handle.
-        Ok(self.scratch.get_or_init(|| made).path().to_owned())
     }
 }
 
@@ -199,9 +192,9 @@ impl Reach {
         }
     }
 
-    /// The environment of a program.
+    /// What a program's environment has besides what its place gives.
     async fn environment(&self, command: &Command) -> Result<Vec<(OsString, OsString)>> {
-        let mut env = base_env();
+        let mut env: Vec<(OsString, OsString)> = Vec::new();
         for (name, value) in &command.env {
             let value = self.filled(value.as_bytes(), &command.argv).await?;
             env.push((name.into(), os_string(name, &value)?));

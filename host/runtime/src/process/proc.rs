@@ -2,7 +2,7 @@
 //!
 //! Every answer may be old when it is read. So nothing here is a fence by itself: who asks, asks again after the act.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
@@ -13,6 +13,23 @@ const LISTEN: &str = "0A";
 /// The processes of a process group, those that have ended included until they are reaped.
 pub(crate) fn group(group: i32) -> BTreeSet<i32> {
     all().filter(|process| process.group == group).map(|process| process.pid).collect()
+}
+
+/// All that a process started, and what those started, whichever group or session they are in now.
+pub(crate) fn descendants(root: i32) -> Vec<Process> {
+    let mut children: BTreeMap<i32, Vec<Process>> = BTreeMap::new();
+    for process in all() {
+        children.entry(process.parent).or_default().push(process);
+    }
+    let mut found = Vec::new();
+    let mut parents = vec![root];
+    // Each list is taken out once, so that a number used anew meanwhile makes no circle.
+    while let Some(parent) = parents.pop() {
+        let of = children.remove(&parent).unwrap_or_default();
+        parents.extend(of.iter().map(|process| process.pid));
+        found.extend(of);
+    }
+    found
 }
 
 /// Whether somebody listens on `127.0.0.1:<port>`, and all who do are among these processes. Several can: each socket with
@@ -111,9 +128,12 @@ fn address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-struct Process {
-    pid: i32,
-    group: i32,
+/// One process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    parent: i32,
+    pub(crate) group: i32,
 }
 
 fn all() -> impl Iterator<Item = Process> {
@@ -126,8 +146,9 @@ fn stat(pid: i32, folder: &Path) -> Option<Process> {
     // The name in parentheses may hold anything; what follows the last of them: state, parent, group.
     let after = stat.iter().rposition(|byte| *byte == b')')?;
     let mut fields = std::str::from_utf8(&stat[after + 1..]).ok()?.split_ascii_whitespace();
-    let group = fields.nth(2)?.parse().ok()?;
-    Some(Process { pid, group })
+    let parent = fields.nth(1)?.parse().ok()?;
+    let group = fields.next()?.parse().ok()?;
+    Some(Process { pid, parent, group })
 }
 
 #[cfg(test)]

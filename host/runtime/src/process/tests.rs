@@ -6,7 +6,8 @@ use std::time::Duration;
 use midplane_core::limits::Limits;
 
 use super::*;
-use crate::fakes::{Recorder, Values, call, group_is_gone, rights};
+use crate::fakes::{Recorder, Values, call, group_is_gone, place, rights};
+use crate::workspace::Workspace;
 
 const SECRET: &str = "sk-live-0123456789";
 
@@ -14,6 +15,7 @@ struct Rig {
     processes: Processes,
     recorder: Arc<Recorder>,
     folder: tempfile::TempDir,
+    home: tempfile::TempDir,
     placeholders: Placeholders,
 }
 
@@ -26,9 +28,10 @@ fn rig(limits: Limits, grants: &[&str]) -> Rig {
     let values = Values(BTreeMap::from([("KEY", SECRET)]));
     let redactor = values.redactor();
     let placeholders = Placeholders::new().unwrap();
-    let workspace = Some(Arc::new(Workspace::open(folder.path()).unwrap()));
-    let processes = Processes::new(call, rights, workspace, Arc::new(values), placeholders.clone(), redactor);
-    Rig { processes, recorder, folder, placeholders }
+    let workspace = Some((Arc::new(Workspace::open(folder.path()).unwrap()), true));
+    let (place, home) = place(workspace);
+    let processes = Processes::new(call, rights, place, Arc::new(values), placeholders.clone(), redactor);
+    Rig { processes, recorder, folder, home, placeholders }
 }
 
 const ALL: &[&str] = &["command:sh", "command:env", "command:cat", "env:PLAIN", "secret:KEY"];
@@ -267,8 +270,66 @@ async fn the_environment_is_empty_but_for_what_was_granted() {
     let (stdout, ..) = all(&mut child).await;
     let mut names: Vec<&str> = stdout.lines().map(|line| line.split('=').next().unwrap()).collect();
     names.sort_unstable();
-    assert_eq!(names, ["HOME", "KEY", "PATH", "PLAIN"]);
+    let home = ["HOME", "KEY", "PATH", "PLAIN", "TMPDIR"];
+    let xdg = ["XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"];
+    assert_eq!(names, [home.as_slice(), &xdg].concat());
     assert!(stdout.contains("PLAIN=plain value\n") && stdout.contains("KEY=[redacted:KEY]\n"), "{stdout}");
+}
+
+/// The environment and the arguments of a process, as anybody of the same user can read them.
+fn seen_from_outside(pid: i32) -> Vec<u8> {
+    let read = |what: &str| std::fs::read(format!("/proc/{pid}/{what}")).unwrap();
+    let (environ, cmdline) = (read("environ"), read("cmdline"));
+    assert!(environ.windows(5).any(|window| window == b"HOME=") && !cmdline.is_empty());
+    [environ, cmdline].concat()
+}
+
+#[tokio::test]
+async fn no_secret_is_on_an_argument_vector_or_in_an_environment_it_was_not_granted_to() {
+    let rig = rig(Limits::default(), ALL);
+    let holds = |bytes: &[u8]| memchr::memmem::find(bytes, SECRET.as_bytes()).is_some();
+    // It stays what it is while it is looked at: one that becomes another program has no environment for a moment.
+    let wait = "echo up; read line; echo \"${#line}\"; read line";
+    // Granted to its environment: there and nowhere else.
+    let given = Command { secret_env: vec!["KEY".to_owned()], ..sh(wait) };
+    let mut child = rig.processes.start(given).await.unwrap();
+    assert_eq!(stdout_bytes(&mut child, 3).await, b"up\n");
+    assert!(holds(&seen_from_outside(child.group.id())));
+    assert!(!holds(&std::fs::read(format!("/proc/{}/cmdline", child.group.id())).unwrap()));
+    // Handed over on its pipe: it has the value, and its environment and arguments do not.
+    let mut child = rig.processes.start(sh(wait)).await.unwrap();
+    assert_eq!(stdout_bytes(&mut child, 3).await, b"up\n");
+    child.write(format!("{}\n", rig.placeholders.text("KEY")).into_bytes()).unwrap();
+    assert_eq!(stdout_bytes(&mut child, 3).await, format!("{}\n", SECRET.len()).as_bytes());
+    assert!(!holds(&seen_from_outside(child.group.id())));
+    // A placeholder on an argument vector stays one.
+    let argv = format!("echo up; read line # {}", rig.placeholders.text("KEY"));
+    let mut child = rig.processes.start(sh(&argv)).await.unwrap();
+    assert_eq!(stdout_bytes(&mut child, 3).await, b"up\n");
+    assert!(!holds(&seen_from_outside(child.group.id())));
+}
+
+#[tokio::test]
+async fn a_home_lasts_and_is_the_profiles_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let rig = rig(Limits::default(), ALL);
+    let mut child = rig
+        .processes
+        .start(sh("pwd -P; echo kept > ~/file; echo gone > $TMPDIR/file; echo $HOME $TMPDIR $XDG_CONFIG_HOME"))
+        .await
+        .unwrap();
+    let (stdout, stderr, _) = all(&mut child).await;
+    let home = rig.home.path().canonicalize().unwrap().join("test");
+    let said: Vec<&str> = stdout.split_whitespace().collect();
+    assert_eq!(said[1], home.to_str().unwrap(), "{stderr}");
+    assert!(said[2].starts_with(&format!("{}/tmp/midplane-", home.display())), "{stdout}");
+    assert_eq!(said[3], home.join(".config").to_str().unwrap());
+    assert_eq!(home.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    drop(child);
+    drop(rig.processes);
+    assert_eq!(std::fs::read_to_string(home.join("file")).unwrap(), "kept\n");
+    assert_eq!(std::fs::read_dir(home.join("tmp")).unwrap().count(), 0, "temporary files go with the call");
 }
 
 #[tokio::test]
@@ -325,7 +386,8 @@ async fn a_missing_program_is_named() {
     let (call, _) = call(Limits::default());
     let rights = rights(&[(&["no-such-program-here"], &[], &[])], &["command:no-such-program-here"]);
     let values = Arc::new(Values(BTreeMap::new()));
-    let processes = Processes::new(call, rights, None, values, Placeholders::new().unwrap(), Redactor::default());
+    let (place, _home) = place(None);
+    let processes = Processes::new(call, rights, place, values, Placeholders::new().unwrap(), Redactor::default());
     let error = processes.start(command(&["no-such-program-here"])).await.err().unwrap();
     assert_eq!((error.kind.as_str(), error.code.as_ref()), ("not-found", "program"));
     assert_eq!(error.message, "the program `no-such-program-here` is not installed");
@@ -336,10 +398,11 @@ async fn without_a_workspace_programs_work_in_a_folder_of_their_own() {
     let (call, _) = call(Limits::default());
     let values = Arc::new(Values(BTreeMap::new()));
     let rights = rights(&[(&["sh"], &[], &[])], &["command:sh"]);
-    let processes = Processes::new(call, rights, None, values, Placeholders::new().unwrap(), Redactor::default());
+    let (place, _home) = place(None);
+    let processes = Processes::new(call, rights, place, values, Placeholders::new().unwrap(), Redactor::default());
     let mut child = processes.start(sh("ls -A; pwd -P")).await.unwrap();
     let (stdout, ..) = all(&mut child).await;
-    assert!(stdout.contains("/midplane-") && stdout.lines().count() == 1, "{stdout}");
+    assert!(stdout.contains("/tmp/midplane-") && stdout.lines().count() == 1, "{stdout}");
     drop(processes);
     assert!(!std::path::Path::new(stdout.trim()).exists());
 }

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use zeroize::Zeroizing;
 
 use super::{Environment, SECRET_BYTES_MAX};
+use crate::process::fence::Confinement;
 use crate::process::group::{Group, Launch, find_program_in};
 
 /// What is read of a program's standard error.
@@ -41,8 +42,11 @@ pub(super) async fn read(location: &Location, env: &Environment) -> Result<Optio
         cwd: "/".into(),
         env: environment(&asked, env),
         stdin: false,
+        // It has to reach the operator's own keys; and an agent that it starts for them may stay.
+        confinement: Confinement::Operator,
+        helper: None,
     };
-    let (group, pipes) = Group::start(launch).map_err(|error| match error.code.as_ref() {
+    let (group, pipes) = Group::start(launch).await.map_err(|error| match error.code.as_ref() {
         "program" => failure::tool_missing(location, &tool),
         _ => failure::tool_failed(location, &tool, "cannot be started"),
     })?;

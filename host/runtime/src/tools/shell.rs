@@ -1,4 +1,4 @@
-//! `shell`: one command line, unconfined. Only where the operator granted it.
+//! `shell`: one command line, in the sandbox of the run's programs. Only where the operator granted it.
 //!
 //! It ends with the call, whatever it started: the whole group is killed when the command has ended, when its time is up
 //! and when the run is cancelled, so nothing is left behind in the background.
@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use super::HostTools;
 use super::answer::{Answer, Status, json_bytes, json_cut, json_cut_front};
 use super::schema;
 use super::tool::{Needs, Stop, Tool, stopped};
-use crate::process::group::{Group, Launch, base_env};
+use crate::process::place::Start;
 use crate::process::pump::{Sink, pump};
 
 /// The shell that every system has.
@@ -97,7 +98,12 @@ impl Tool for Shell {
 
         let program = PathBuf::from(PROGRAM);
         let args = vec!["-c".to_owned(), command];
-        let (group, pipes) = Group::start(Launch { program, args, cwd, env: environment(host), stdin: false })?;
+        let (group, pipes) =
+            host.place.start(Start { program, args, cwd, env: environment(host), stdin: false }).await?;
+        // Of the first command: it is the same for all.
+        if !host.sandbox_said.swap(true, Ordering::Relaxed) {
+            host.call.sink.audit(group.audit("shell"));
+        }
         let (stdout, stderr) = (HeadTail::new(stream_bytes_max), HeadTail::new(stream_bytes_max));
         let mut exit = group.exit();
         let work = async {
@@ -117,12 +123,11 @@ impl Tool for Shell {
     }
 }
 
-/// The environment of a command: what every child gets, what makes programs behave without a terminal, and the host's
-/// values of the variables that were granted.
+/// The environment of a command, beside what every child gets: what makes programs behave without a terminal, and the
+/// host's values of the variables that were granted.
 fn environment(host: &HostTools) -> Vec<(OsString, OsString)> {
-    let mut env = base_env();
-    env.push(("TERM".into(), "dumb".into()));
-    env.push(("LANG".into(), std::env::var_os("LANG").unwrap_or_else(|| "C.UTF-8".into())));
+    let language = std::env::var_os("LANG").unwrap_or_else(|| "C.UTF-8".into());
+    let mut env = vec![("TERM".into(), "dumb".into()), ("LANG".into(), language)];
     for (grant, _) in host.rights.grants.iter() {
         if let Grant::Env(name) = grant
             && let Some(value) = std::env::var_os(name)

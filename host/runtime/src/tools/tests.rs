@@ -11,7 +11,7 @@ use midplane_core::schema::Schema;
 use serde_json::json;
 
 use super::*;
-use crate::fakes::{Recorder, Values, call, group_is_gone, rights};
+use crate::fakes::{Recorder, Values, call, group_is_gone, place, rights};
 
 const SECRET: &str = "sk-live-0123456789";
 /// Some lines, as the secret of a key file.
@@ -22,6 +22,7 @@ struct Rig {
     tools: Arc<HostTools>,
     recorder: Arc<Recorder>,
     folder: tempfile::TempDir,
+    _home: tempfile::TempDir,
 }
 
 impl Rig {
@@ -75,8 +76,9 @@ fn rig_with(limits: Limits, grants: &[&str], change: impl FnOnce(&mut ToolPolicy
     let mut policy = ToolPolicy { workspace: Some((workspace, true)), ..ToolPolicy::default() };
     change(&mut policy);
     let redactor = Values(BTreeMap::from([("KEY", SECRET), ("PEM", PEM)])).redactor();
-    let tools = Arc::new(HostTools::new(call, rights(&[], grants), policy, redactor).unwrap());
-    Rig { tools, recorder, folder }
+    let (place, home) = place(policy.workspace.clone());
+    let tools = Arc::new(HostTools::new(call, rights(&[], grants), policy, redactor, place).unwrap());
+    Rig { tools, recorder, folder, _home: home }
 }
 
 fn rig() -> Rig {
@@ -441,7 +443,9 @@ async fn shell_commands() {
     ];
     insta::assert_snapshot!(rig.shown(&calls).await);
     let names = structured(&rig.run("shell", json!({ "command": "env | cut -d= -f1 | sort" })).await)["stdout"].clone();
-    assert_eq!(names.as_str().unwrap().split_whitespace().collect::<Vec<_>>(), ["HOME", "LANG", "PATH", "PWD", "TERM"]);
+    let names: Vec<&str> =
+        names.as_str().unwrap().split_whitespace().filter(|name| !name.starts_with("XDG_")).collect();
+    assert_eq!(names, ["HOME", "LANG", "PATH", "PWD", "TERM", "TMPDIR"]);
 }
 
 #[tokio::test]

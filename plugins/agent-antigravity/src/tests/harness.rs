@@ -19,7 +19,7 @@ pub(super) fn settings(host: FakeHost) -> FakeHost {
     host.setting("program", "localharness")
         .setting("model", "gemini-test")
         .setting("base_url", "https://vendor.example")
-        .setting("child.home", "/home/of/child")
+        .setting("host.home", "/home/of/child")
         .setting("endpoint.vendor.url", "http://127.0.0.1:1/r")
         .setting("endpoint.vendor.token", "${endpoint:vendor}")
 }

@@ -119,7 +119,10 @@ async fn host(program: &Path, config_of_case: &Value) -> Result<Host, Error> {
     }));
     let plugin = Some(PluginName::new("antigravity")?);
     let mut config = Config::default();
-    config.profiles.insert(ProfileName::new(KIND)?, ProfileConfig { plugin, settings, ..ProfileConfig::default() });
+    config.profiles.insert(
+        ProfileName::new(KIND)?,
+        ProfileConfig { plugin, settings, sandbox: super::unconfined(), ..ProfileConfig::default() },
+    );
     // Compiled once for all cases.
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("conformance-cache");
     let mut builder = Host::builder().config(config).cache(cache);

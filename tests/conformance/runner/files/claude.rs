@@ -121,7 +121,10 @@ async fn host(program: &Path, input: &Value) -> Result<Host, Error> {
     }));
     let plugin = Some(PluginName::new("claude-code")?);
     let mut config = Config::default();
-    config.profiles.insert(ProfileName::new(KIND)?, ProfileConfig { plugin, settings, ..ProfileConfig::default() });
+    config.profiles.insert(
+        ProfileName::new(KIND)?,
+        ProfileConfig { plugin, settings, sandbox: super::unconfined(), ..ProfileConfig::default() },
+    );
     // Compiled once for all cases.
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("conformance-cache");
     let mut builder = Host::builder().config(config).cache(cache);

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::TcpListener as StdListener;
 
+use midplane_core::sandbox::SandboxSettings;
 use midplane_engine::ports::{Child as _, Command, Output, Process as _};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_tungstenite::tungstenite::handshake::server::{Request as Opened, Response as Answer};
 
 use super::*;
-use crate::fakes::{Recorder, Values, call, rights};
+use crate::fakes::{Recorder, Values, call, place_with, rights};
 use crate::placeholder::Placeholders;
 use crate::process::{ChildHandle, Processes};
 
@@ -23,6 +24,7 @@ struct Rig {
     recorder: Arc<Recorder>,
     placeholders: Placeholders,
     program: String,
+    _home: tempfile::TempDir,
 }
 
 fn rig(limits: Limits) -> Rig {
@@ -35,8 +37,11 @@ fn rig(limits: Limits) -> Rig {
     let values = Values(BTreeMap::from([("KEY", SECRET)]));
     let redactor = values.redactor();
     let placeholders = Placeholders::new().unwrap();
-    let processes = Processes::new(call, rights, None, Arc::new(values), placeholders.clone(), redactor);
-    Rig { processes, recorder, placeholders, program }
+    // A shell starts it, too, which brings no right to run it.
+    let read = vec![std::env::current_exe().unwrap().parent().unwrap().to_owned()];
+    let (place, home) = place_with(None, SandboxSettings { read, ..SandboxSettings::default() }, true);
+    let processes = Processes::new(call, rights, place, Arc::new(values), placeholders.clone(), redactor);
+    Rig { processes, recorder, placeholders, program, _home: home }
 }
 
 const SERVER: [&str; 3] = ["process::ws::tests::server", "--exact", "--nocapture"];
