@@ -392,7 +392,7 @@ fn defect_08_a_word_of_permission_is_honoured_or_refused_and_never_widened() {
             let profile = crate::profile::Profile::read(&host).expect("a row");
             let mut task = in_folder("x");
             (task.permissions.mode, task.permissions.filesystem) = (mode, filesystem);
-            let found = profile.mode(&task.permissions).ok().flatten();
+            let found = profile.mode(&task.permissions).ok().and_then(|(_, mode)| mode);
             assert!(
                 found.is_some() || (mode == Permissive && filesystem == ReadOnly),
                 "{agent} {mode:?} {filesystem:?}"
@@ -403,6 +403,29 @@ fn defect_08_a_word_of_permission_is_honoured_or_refused_and_never_widened() {
         }
         // The mode that asks for nothing is had by both words together and by nothing else.
         assert_eq!(unasked, usize::from(agent != "opencode"), "{agent}");
+    }
+}
+
+/// Codex's own sandbox mounts, which the host's forbids: inside of that the host's does what the task says.
+#[test]
+fn in_the_hosts_sandbox_an_agent_has_none_of_its_own() {
+    let script =
+        "# agent codex-acp\n> session/prompt\n< {\"id\":\"$session/prompt\",\"result\":{\"stopReason\":\"end_turn\"}}";
+    let transcript = Transcript::read(script).greeted();
+    for (sandbox, confined) in [("host", true), ("partial", false), ("own", false)] {
+        let host = endpoints(FakeHost::new()).setting("agent", "codex-acp").setting("host.sandbox", sandbox);
+        let host = host.child(transcript.agent());
+        let mut task = in_folder("x");
+        task.permissions.mode = PermissionMode::Cautious;
+        assert_eq!(AcpAgent::run(&host, task).expect("an outcome").finish_reason, "done");
+        let argv = host.commands()[0].argv.join(" ");
+        assert_eq!(
+            argv.contains(r#"sandbox_mode="danger-full-access" -c approval_policy="untrusted""#),
+            confined,
+            "{argv}"
+        );
+        // In the mode `read-only`, which is the cautious one, it starts.
+        assert!(!host.written().join("").contains("set_mode"), "{sandbox}");
     }
 }
 
