@@ -66,7 +66,7 @@ impl Place {
         network: bool,
     ) -> Self {
         let home = ground.homes.join(profile.as_str());
-        Self { ground, home, workspace, settings, network, endpoints: OnceLock::new(), temporary: OnceLock::new() }
+        Self { ground, home, workspace, settings, network, endpoints: Mutex::default(), temporary: OnceLock::new() }
     }
 
     /// Names loopback ports that the host serves for the run: programs that are started afterwards reach them.
