@@ -98,10 +98,16 @@ fn command(goal: &str, tool: &str, arguments: &Value) -> Value {
         { "id": "call_1", "name": tool, "arguments": arguments.to_string() } ] } })
 }
 
-/// One that codex must ask for, since it wants out of its sandbox.
-fn escalated(goal: &str, line: &str) -> Value {
-    let arguments = json!({ "cmd": line, "sandbox_permissions": "require_escalated", "justification": "May I?" });
-    command(goal, "exec_command", &arguments)
+/// A command that writes. In the host's sandbox codex asks for it, since it has none of its own then; else its own sandbox
+/// refuses it, and the model wants out of that, for which codex asks as well.
+fn execute(goal: &str, line: &str, printed: &str) -> [Value; 3] {
+    let call = |id: &str, arguments: &Value| json!({ "toolCalls": [{ "id": id, "name": "exec_command", "arguments": arguments.to_string() }] });
+    let escalated = json!({ "cmd": line, "sandbox_permissions": "require_escalated", "justification": "May I?" });
+    [
+        json!({ "match": { "userMessage": goal, "toolResultContains": printed }, "response": { "content": "The tool is done." } }),
+        json!({ "match": { "userMessage": goal, "hasToolResult": false }, "response": call("call_1", &json!({ "cmd": line })) }),
+        json!({ "match": { "userMessage": goal, "hasToolResult": true }, "response": call("call_2", &escalated) }),
+    ]
 }
 
 fn after_tools(goal: &str) -> Value {
@@ -115,19 +121,21 @@ fn failing(goal: &str, status: u16, kind: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn codex_acp_from_a_prompt_to_a_cancel() {
-    let sleep = format!("echo started && sleep {SLEEP_S}");
-    let fixtures = json!([
-        { "match": { "userMessage": "greet" }, "response": { "content": "Hello from the model." } },
-        { "match": { "userMessage": "again" }, "response": { "content": "Hello again." } },
-        escalated("echo it", "echo out-42"), after_tools("echo it"),
-        escalated("never", "touch never"), after_tools("never"),
-        escalated("sleep", &sleep),
+    let sleep = format!("touch slept && sleep {SLEEP_S}");
+    let make = "touch made-42 && echo out-42";
+    let mut fixtures = vec![
+        json!({ "match": { "userMessage": "greet" }, "response": { "content": "Hello from the model." } }),
+        json!({ "match": { "userMessage": "again" }, "response": { "content": "Hello again." } }),
         failing("wrong", 400, "invalid_request_error"),
-    ]);
+    ];
+    fixtures.extend(execute("make it", make, "out-42"));
+    fixtures.extend(execute("never", "touch never && echo no-42", "no-42"));
+    fixtures.extend(execute("sleep", &sleep, "no end"));
     let approvals = json!({ "otherwise": "decline", "rules": [
-        { "kind": "command", "title": "echo out-42", "allow": true }, { "kind": "command", "title": sleep, "allow": true } ] });
+        { "kind": "command", "title": make, "allow": true }, { "kind": "command", "title": sleep, "allow": true } ] });
     let script = "target/peers/node_modules/.bin/codex-acp";
-    let Some(bench) = Bench::open("codex-acp", "openai", script, fixtures, approvals).await else { return };
+    let Some(bench) = Bench::open("codex-acp", "openai", script, json!(fixtures), approvals).await else { return };
+    let cautious = ["--mode", "cautious", "--timeout", "120s"];
 
     // A prompt; what the agent says of its own is no text of the model.
     let (ran, events) = bench.run("greet me", &[]);
@@ -144,11 +152,11 @@ async fn codex_acp_from_a_prompt_to_a_cancel() {
     assert!(sent.contains("greet me") && sent.contains("Hello from the model."), "{sent}");
 
     // A command that policy allows, and one that it does not.
-    let (ran, events) = bench.run("echo it", &[]);
+    let (ran, events) = bench.run("make it", &cautious);
     assert_eq!((ran.code, ended(&events)), (Some(0), ("done", "", "The tool is done.")), "{ran:?}");
     assert_eq!(calls(&events), [("execute", "ok")]);
     assert_eq!(of(&events, "tool_response")[0]["preview"], "out-42\n");
-    let (_, events) = bench.run("never", &[]);
+    let (_, events) = bench.run("never", &cautious);
     assert_eq!(ended(&events), ("interrupted", "agent-cancelled", ""));
     assert_eq!(calls(&events), [("execute", "declined")]);
     assert!(!bench.folder.path().join("never").exists());
@@ -158,7 +166,7 @@ async fn codex_acp_from_a_prompt_to_a_cancel() {
     assert_eq!(ended(&events), ("failed", "request", ""), "{ran:?}");
 
     // A cancel while a command runs.
-    let arguments = bench.arguments("sleep", &[]);
+    let arguments = bench.arguments("sleep", &cautious);
     let mut run = bench.home.start(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
     let mut lines = BufReader::new(run.stdout.take().expect("stdout")).lines();
     let mut events = Vec::new();

@@ -9,7 +9,6 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use crate::command::{Home, Printed, printed};
-use crate::script_server::{ScriptServer, answer};
 
 /// The vendor's key, which the program must never see.
 const KEY: &str = "sk-ant-api03-q7/Zt+Jw0~4mVx=Ld8Rb2Nf6Ys9Hc1Gp5Ke3Ua";
@@ -398,11 +397,32 @@ fn a_missing_program_is_named_with_what_to_do() {
     assert!(said.contains("/claude") && said.contains("npm install -g @anthropic-ai/claude-code"), "{said}");
 }
 
-/// The program reaches its vendor with what it was given, and what it was given is worth nothing after the run.
+/// The program reaches its vendor with what it was given, and what it was given is worth nothing after the run. While
+/// it waits for its answer all of it is searched, from outside: arguments, environment and memory.
+#[cfg(target_os = "linux")] // it reads `/proc`
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_program_holds_no_key_and_its_argument_vector_no_secret() {
-    let server =
-        ScriptServer::start(|_, _| answer("200 OK", &[("content-type", "application/json")], &["{\"data\":[]}"])).await;
+    use std::path::PathBuf;
+    use std::sync::{Arc, Mutex, OnceLock};
+
+    use crate::script_server::{ScriptServer, answer};
+
+    let found: Arc<Mutex<Vec<(&str, &str)>>> = Arc::default();
+    let workspace: Arc<OnceLock<PathBuf>> = Arc::default();
+    let (seen, place) = (found.clone(), workspace.clone());
+    let server = ScriptServer::start(move |_, _| {
+        let records = guest_program::records(&place.get().expect("the run began").join("seen.jsonl"));
+        let token = records[0]["env"]["ANTHROPIC_AUTH_TOKEN"].as_str().unwrap_or("none").to_owned();
+        let places = parts_of(&records[0]["pid"]);
+        let names = [("key", KEY), ("prompt", PRIVATE), ("goal", "fix the bug"), ("token", token.as_str())];
+        let mut seen = seen.lock().expect("nothing panics while it is held");
+        for (part, bytes) in &places {
+            let held = names.iter().filter(|(_, text)| memchr::memmem::find(bytes, text.as_bytes()).is_some());
+            seen.extend(held.map(|(name, _)| (*part, *name)));
+        }
+        answer("200 OK", &[("content-type", "application/json")], &["{\"data\":[]}"])
+    })
+    .await;
     let http = json!({ "http": {
         "url": "{{env.ANTHROPIC_BASE_URL}}/v1/models?limit=1",
         "headers": { "authorization": "Bearer {{env.ANTHROPIC_AUTH_TOKEN}}", "anthropic-version": "2023-06-01" },
@@ -412,6 +432,7 @@ async fn the_program_holds_no_key_and_its_argument_vector_no_secret() {
     let settings = format!("    settings:\n      endpoint: true\n      base_url: {url}\n");
     let (claude, ran) = tokio::task::spawn_blocking(move || {
         let claude = Claude::new(&play, &settings);
+        workspace.set(claude.workspace.path().to_owned()).expect("set once");
         let grants = [&format!("http:{url}"), "secret:ANTHROPIC_API_KEY", "address:127.0.0.1"];
         let granted = claude.home.run(&[&["grant", "allow", "claude-code"], &grants[..]].concat());
         assert_eq!(granted.code, Some(0), "{granted:?}");
@@ -421,37 +442,63 @@ async fn the_program_holds_no_key_and_its_argument_vector_no_secret() {
     .await
     .expect("no panic");
     assert_eq!(ran.code, Some(0), "{}", ran.all);
-    let records = claude.records();
-    let start = &records[0];
-    let token = start["env"]["ANTHROPIC_AUTH_TOKEN"].as_str().expect("a token").to_owned();
+
+    // What is private is where it must be, so the search is not blind; the key is nowhere.
+    let found = found.lock().expect("nothing panics while it is held").clone();
+    for held in [("environ", "token"), ("memory", "token"), ("memory", "prompt")] {
+        assert!(found.contains(&held), "{held:?} in {found:?}");
+    }
+    let wrong: Vec<_> = found.iter().filter(|(part, name)| *name == "key" || *part == "cmdline").collect();
+    assert_eq!(wrong, Vec::<&(&str, &str)>::new());
 
     // Its request arrived with the key that only the host has, and without the token.
+    let records = claude.records();
     let got = records.iter().find_map(|record| record.get("http")).expect("asked");
     assert_eq!((&got["status"], got.get("error")), (&json!(200), None), "{got}");
     let asked = &server.requests()[0];
     assert_eq!(asked.header("x-api-key"), [KEY]);
     assert!(asked.header("authorization").is_empty(), "{asked:?}");
 
-    // What it was started with and told.
-    let argv = start["argv"].to_string();
-    for private in [KEY, PRIVATE, token.as_str(), "fix the bug"] {
-        assert!(!argv.contains(private), "`{private}` stands in {argv}");
-    }
-    let told = Value::Array(records.clone()).to_string();
-    assert!(!told.contains(KEY), "the program has seen the key");
+    // What it was told, and what was told of it.
+    let token = records[0]["env"]["ANTHROPIC_AUTH_TOKEN"].as_str().expect("a token").to_owned();
     assert!(claude.told().iter().any(|line| line["request"]["systemPrompt"] == json!([PRIVATE])));
-    let names: Vec<&String> = start["env"].as_object().expect("variables").keys().collect();
-    for name in names {
-        let known = ["ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "HOME", "PATH", "TMPDIR"];
-        let known = known.contains(&name.as_str()) || name.starts_with("CLAUDE_CODE_") || name.starts_with("XDG_");
-        assert!(known, "the variable `{name}`");
-    }
+    assert!(!Value::Array(records.clone()).to_string().contains(KEY), "the program has seen the key");
     assert!(!ran.all.contains(KEY) && !ran.all.contains(&token), "{}", ran.all);
+    for name in records[0]["env"].as_object().expect("variables").keys() {
+        let known = ["ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "HOME", "PATH", "TMPDIR"].contains(&name.as_str());
+        assert!(known || name.starts_with("CLAUDE_CODE_") || name.starts_with("XDG_"), "the variable `{name}`");
+    }
 
     // The run is over, and with it what it gave.
-    let url = start["env"]["ANTHROPIC_BASE_URL"].as_str().expect("a URL");
+    let url = records[0]["env"]["ANTHROPIC_BASE_URL"].as_str().expect("a URL");
     let address = url.trim_start_matches("http://").split('/').next().expect("an address").to_owned();
     assert!(tokio::net::TcpStream::connect(address).await.is_err(), "the endpoint still listens");
+}
+
+/// What can be read of a process from outside: its arguments, its environment, its memory.
+#[cfg(target_os = "linux")]
+fn parts_of(id: &Value) -> Vec<(&'static str, Vec<u8>)> {
+    use std::os::unix::fs::FileExt as _;
+
+    let place = Path::new("/proc").join(id.to_string());
+    let mut memory = Vec::new();
+    let mem = std::fs::File::open(place.join("mem")).expect("the memory of a child's child");
+    for line in std::fs::read_to_string(place.join("maps")).expect("its areas").lines() {
+        let mut words = line.split(' ');
+        let (range, rights) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let ends = range.split_once('-').map(|(from, to)| (u64::from_str_radix(from, 16), u64::from_str_radix(to, 16)));
+        if let Some((Ok(from), Ok(to))) = ends
+            && rights.starts_with("rw")
+        {
+            let mut area = vec![0; usize::try_from(to - from).expect("an area")];
+            // Areas of the system's own cannot be read.
+            if mem.read_exact_at(&mut area, from).is_ok() {
+                memory.extend(area);
+            }
+        }
+    }
+    let read = |name: &str| std::fs::read(place.join(name)).expect("a process that waits");
+    vec![("cmdline", read("cmdline")), ("environ", read("environ")), ("memory", memory)]
 }
 
 #[test]

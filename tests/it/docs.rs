@@ -56,3 +56,13 @@ fn the_worked_example_in_the_readme() {
     assert_eq!(explained.code, Some(0), "{}", explained.err);
     section(&readme, "explain", &typed(&format!("explain {code}"), &explained.out));
 }
+
+#[test]
+fn the_matrix_of_agents_in_the_readme() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let home = Home::new();
+    let output = home.command(&["agents", "--markdown"]).output().expect("the command runs");
+    let printed = crate::command::printed(output);
+    assert_eq!(printed.code, Some(0), "{}", printed.err);
+    section(&root.join("README.md"), "agents", &printed.out);
+}

@@ -2,7 +2,9 @@
 
 mod acp;
 mod anthropic;
+mod antigravity;
 mod claude_code;
+mod codex;
 mod command;
 mod context;
 mod docs;
@@ -10,6 +12,7 @@ mod gemini;
 mod hostile;
 mod ingest;
 mod library;
+mod mcp;
 mod openai;
 #[cfg(target_os = "linux")]
 mod orphans;

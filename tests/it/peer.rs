@@ -77,6 +77,40 @@ impl Aimock {
     }
 }
 
+/// Antigravity's harness program, or none where it is not installed.
+pub(crate) fn localharness() -> Option<PathBuf> {
+    installed("localharness", "target/peers/localharness")
+}
+
+/// `@modelcontextprotocol/server-everything` over streamable HTTP.
+pub(crate) struct Mcp {
+    _process: Group,
+    url: String,
+}
+
+impl Mcp {
+    /// Starts one on a free port. None where it is not installed.
+    pub(crate) fn start() -> Option<Self> {
+        let script =
+            installed("mcp", "target/peers/node_modules/@modelcontextprotocol/server-everything/dist/index.js")?;
+        // It takes no port 0; one that was free a moment ago has to do.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let port = free.expect("a free port").port();
+        let mut command = Command::new("sh");
+        // It says on standard error that it listens.
+        command.args(["-c", "exec node \"$0\" streamableHttp 2>&1"]).arg(script);
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("PORT", port.to_string());
+        let (process, ()) = Group::start(command, |line| line.contains("listening on port").then_some(()))
+            .unwrap_or_else(|why| panic!("the MCP server did not start: {why}"));
+        Some(Self { _process: process, url: format!("http://127.0.0.1:{port}/mcp") })
+    }
+
+    /// Where it is.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+}
+
 /// The file of an installed peer, or none where it may be missing.
 pub(crate) fn installed(peer: &str, file: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("two folders down").join(file);

@@ -273,13 +273,17 @@ async fn a_key_in_an_error_is_nowhere() {
 async fn the_guest_that_used_the_key_never_held_it() {
     let server = ScriptServer::start(|_, request| {
         assert_eq!(request.header("x-api-key"), [KEY]);
-        let said = json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": echo()}});
+        // What it thinks: a text without end would be cut by the adapter before the host's bound.
+        let thinking = json!({"type": "thinking", "thinking": "", "signature": ""});
+        let said =
+            json!({"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": echo()}});
         let said = sse_text(&[said]);
         // Cut inside the key and inside the decoy, so that neither comes in one piece.
         let (first, rest) = said.split_at(said.find(KEY).expect("the key") + 9);
         let (second, third) = rest.split_at(rest.find(DECOY).expect("the decoy") + 9);
         let again = [chunked(first), chunked(second), chunked(third)].concat();
-        vec![sse_head(), Step::Send(chunked(&sse_text(&[start(), text(0, &[])[0].clone()]))), Step::Repeat(again)]
+        let head = sse_text(&[start(), block(0, &thinking, &[])[0].clone()]);
+        vec![sse_head(), Step::Send(chunked(&head)), Step::Repeat(again)]
     })
     .await;
     let dumps = tempfile::tempdir().expect("folder");

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use midplane::config::ProfileConfig;
+use midplane::core::approval::Policy;
 use midplane::core::event::{EventKind, Record};
 use midplane::core::outcome::Outcome;
 use midplane::core::task::{self, Task, WorkspaceAccess};
@@ -29,6 +30,7 @@ pub(crate) struct Setup {
     core_dumps: Option<PathBuf>,
     own_cache: bool,
     vault: Option<(String, Keeper)>,
+    approvals: Policy,
 }
 
 impl Setup {
@@ -50,6 +52,7 @@ impl Setup {
             core_dumps: None,
             own_cache: false,
             vault: None,
+            approvals: Policy::default(),
         }
     }
 
@@ -95,6 +98,12 @@ impl Setup {
         self
     }
 
+    /// What is answered in advance when a vendor's program asks.
+    pub(crate) fn approvals(mut self, approvals: Policy) -> Self {
+        self.approvals = approvals;
+        self
+    }
+
     /// Opens it in new folders.
     pub(crate) async fn open(self) -> World {
         let home = tempfile::tempdir().expect("home");
@@ -111,7 +120,8 @@ impl Setup {
         }
         let mut settings = self.settings.clone();
         settings.insert("base_url".to_owned(), json!(self.base_url));
-        let profile = ProfileConfig { settings, ..ProfileConfig::default() };
+        let approvals = self.approvals.clone();
+        let profile = ProfileConfig { settings, approvals, ..ProfileConfig::default() };
         let name = ProfileName::new(self.plugin).expect("a name");
         let own = self.secret.unwrap_or_default();
         let reference = |(secret, _): &(String, Keeper)| (own.to_owned(), format!("vault:{secret}"));

@@ -2,8 +2,8 @@
 # Installs the real peers of the tests into `target/peers`, pinned by the lock beside this file. Run it again at will:
 # what is there already is left alone.
 #
-# Layout of target/peers: node_modules/ (aimock: a mock of model vendors' HTTP APIs; gemini-cli and codex-acp: agents that speak
-# the Agent Client Protocol).
+# Layout of target/peers: node_modules/ (aimock: a mock of model vendors' HTTP APIs; codex; gemini-cli and codex-acp: agents that speak
+# the Agent Client Protocol; server-everything and server-filesystem: MCP servers), venv/ and localharness (Antigravity's harness program, out of its Python package).
 #
 # A peer that cannot be installed is named on stderr and its tests are skipped by name; with CI=true that is a failure.
 set -euo pipefail
@@ -50,6 +50,31 @@ if ! has_node; then
         'install Node.js 20.15 or newer and run this again'
 elif ! install_aimock; then
     lacking aimock '`npm ci` failed' 'see its message above, and check that the npm registry can be reached'
+fi
+
+# The harness program of Antigravity is in its Python package; nothing else of the package is used, so it comes alone.
+antigravity=google-antigravity==0.1.22
+
+install_antigravity() {
+    local venv="$peers/venv" done="$peers/installed-antigravity"
+    if [ "$(cat "$done" 2>/dev/null)" = "$antigravity" ]; then
+        return 0
+    fi
+    mkdir -p "$peers"
+    python3 -m venv "$venv" || return 1
+    # Only built packages: nothing may run code of its own while it is installed.
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: --no-deps "$antigravity" || return 1
+    local program
+    program=$(find "$venv" -path '*/google/antigravity/bin/localharness' | head -n 1)
+    [ -x "$program" ] || return 1
+    ln -sf "$program" "$peers/localharness"
+    echo "$antigravity" >"$done"
+}
+
+if ! command -v python3 >/dev/null; then
+    lacking localharness 'it needs `python3` with `venv`' 'install Python 3 and run this again'
+elif ! install_antigravity; then
+    lacking localharness "\`$antigravity\` cannot be installed" 'see the message above, and check that the package index can be reached'
 fi
 
 if [ "$missing" = 0 ]; then

@@ -122,6 +122,12 @@ limits! {
     tool_batch_max = 64, false;
     /// bytes of one tool answer
     tool_answer_bytes_max = 256 * KIB, false;
+    /// tools of the MCP servers of one run that are offered
+    mcp_tools_max = 512, true;
+    /// bytes of one message of an MCP server
+    mcp_message_bytes_max = 4 * MIB, true;
+    /// milliseconds that an MCP server may take to start, and to list its tools
+    mcp_start_ms_max = 60_000, true;
     /// bytes of a file that a tool reads or writes
     tool_file_bytes_max = 16 * MIB, true;
     /// milliseconds that one tool call may take

@@ -346,6 +346,29 @@ impl Task {
 }
 
 impl McpServer {
+    /// A server in one word, as a command line has it: `NAME=URL`, or `NAME=PROGRAM ARGUMENT ..` with the quotes of a shell. None
+    /// where it has not that form, such as the name of a file.
+    ///
+    /// # Errors
+    /// `invalid` code `mcp-server-form`, where quotes are not closed or nothing is named.
+    pub fn parse(text: &str) -> Result<Option<Self>> {
+        let is_name = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        let Some((name, what)) = text.split_once('=').filter(|(name, _)| !name.is_empty() && is_name(name)) else {
+            return Ok(None);
+        };
+        let server = Self { name: name.to_owned(), ..Self::default() };
+        if what.starts_with("https://") || what.starts_with("http://") {
+            return Ok(Some(Self { url: Some(what.to_owned()), ..server }));
+        }
+        let mut words = shlex::split(what).unwrap_or_default().into_iter();
+        let Some(command) = words.next() else {
+            let message = format!("`{}` names no program: it is empty, or its quotes are not closed", shown(text, 100));
+            return Err(Error::invalid("mcp-server-form", message)
+                .hint("write `NAME=PROGRAM ARGUMENT ...` or `NAME=https://host/path`"));
+        };
+        Ok(Some(Self { command, args: words.collect(), ..server }))
+    }
+
     /// All that is wrong with it, in the order of its fields.
     fn issues(&self, mut issue: impl FnMut(&str, &str)) {
         const NAME: &str = "is no name of a secret: letters, digits and `_`, at most 128, the first no digit";
@@ -457,6 +480,21 @@ fn first_twice<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mcp_servers_in_one_word() {
+        let shown = [
+            "fs=mcp-server-filesystem '/srv/my files'",
+            "docs=https://h/mcp",
+            "x=",
+            "x='open",
+            "servers.yaml",
+            "./a=b.yaml",
+            "=x",
+        ]
+        .map(|text| format!("{text}: {:?}", McpServer::parse(text).map_err(|error| error.message)));
+        insta::assert_snapshot!(shown.join("\n"));
+    }
 
     #[test]
     fn mcp_servers_are_a_program_or_a_url() {

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use midplane_core::capability;
+use midplane_core::gate::{Request, overlap};
 use midplane_core::limits::Limits;
 use midplane_core::outcome::Outcome;
-use midplane_core::permission::{Grant, Grants};
+use midplane_core::permission::{Grant, Grants, Permission, Permissions};
 use midplane_core::redact::Redactor;
 use midplane_core::run::{Fault, State};
 use midplane_core::task::{Issue, Task, WorkspaceAccess};
@@ -33,11 +34,13 @@ use crate::host::{Active, Host, Resolved, new_run_id, query_control};
 use crate::placeholder::Placeholders;
 use crate::process::Processes;
 use crate::process::place::Place;
-use crate::profile::Profile;
+use crate::profile::{self, Profile, secret_names};
 use crate::provision::Provision;
 use crate::reach::{ProfileKv, TraceLog, Without, pure};
-use crate::rights::Rights;
+use crate::rights::{Rights, grants_text};
 use crate::sink::{RunSink, TraceSink, WRITES_MAX};
+use crate::tools::mcp::bridge::Sockets;
+use crate::tools::mcp::{self, Server, Servers};
 use crate::tools::{HostTools, ToolPolicy};
 use crate::workspace::Workspace;
 
@@ -130,10 +133,8 @@ impl Host {
         // Older names in the metadata were gated by those names; from here on they are the fields that they mean.
         let task = task.with_aliases();
         invalid(task.issues(), "task", "the task is not valid")?;
-        if !task.mcp_servers.is_empty() {
-            let issue = Issue::new("mcp_servers", "this host does not run MCP servers yet");
-            return Err(unsupported(&profile, vec![issue]).err().unwrap_or_else(|| Error::internal("mcp", "").into()));
-        }
+        let sockets = Sockets::new(&task, self.inner.registry.helper()).map_err(named)?;
+        let asked = mcp::permissions(&task);
         let workspace = open_workspace(&task).map_err(named)?;
         let mut grants = self.granted(&profile.name, &request.allow).await.map_err(named)?;
         if let Some((_, write)) = &workspace {
@@ -142,29 +143,43 @@ impl Host {
                 midplane_core::permission::Origin::Once,
             );
         }
-        self.granted_all(&profile, &grants)?;
+        self.granted_all(&profile, &grants, &asked)?;
         let tokens = endpoints::tokens(&profile.endpoints, &grants).map_err(named)?;
-        let (secrets, redactor) = self.secrets(&profile, &grants, &tokens).await.map_err(named)?;
-        if let Some(error) = profile.required_secrets().iter().find_map(|name| secrets.missing(name)) {
-            let mut error = error.clone();
+        let (secrets, redactor) = self.secrets(&profile, &grants, &asked, &tokens).await.map_err(named)?;
+        let required = profile.required_secrets().into_iter().chain(secret_names(&asked));
+        if let Some(error) = required.into_iter().find_map(|name| secrets.missing(&name).cloned()) {
+            let mut error = error;
             // What is missing is a right to act at the vendor, so it is answered like a missing grant.
             error.kind = midplane_core::ErrorKind::Denied;
             return Err(named(error));
         }
         let run_id = new_run_id().map_err(named)?;
-        let agent_task = agent_task(&run_id, &task, workspace.as_ref().map(|(w, _)| w.as_ref()), &profile.limits);
+        let folder = workspace.as_ref().map(|(workspace, _)| workspace.as_ref());
+        let mut agent_task = agent_task(&run_id, &task, folder, &profile.limits);
+        agent_task.mcp_servers = sockets.servers(&task);
         unsupported(&profile, self.validate(&profile, &agent_task).await.map_err(named)?)?;
         let rights = Rights {
             profile: profile.name.clone(),
             permissions: profile.permissions.clone(),
             grants: Arc::new(grants),
         };
-        let admitted =
-            Admitted { run_id, task, agent_task, profile: &profile, rights, secrets, tokens, redactor, workspace };
+        let admitted = Admitted {
+            run_id,
+            task,
+            agent_task,
+            profile: &profile,
+            rights,
+            secrets,
+            tokens,
+            redactor,
+            workspace,
+            sockets,
+        };
         self.start(admitted).await.map_err(named)
     }
 
-    fn granted_all(&self, profile: &Profile, grants: &Grants) -> Result<(), Box<Refusal>> {
+    /// Whether everything is granted that the plugin cannot do without, or a task asks for besides.
+    fn granted_all(&self, profile: &Profile, grants: &Grants, further: &Permissions) -> Result<(), Box<Refusal>> {
         let unset = profile.permissions.unset();
         if let Some(name) = unset.first() {
             return Err(Error::invalid(
@@ -174,7 +189,8 @@ impl Host {
             .hint(format!("set it under `profiles: {}: settings:` in the configuration", profile.name))
             .into());
         }
-        let missing = profile.missing(grants);
+        let mut missing = profile.missing(grants);
+        missing.extend(profile::missing(&profile.name, further, grants));
         let Some(first) = missing.first() else { return Ok(()) };
         let list: Vec<String> = missing.iter().map(|grant| format!("`{grant}`")).collect();
         let error = Error::denied(
@@ -209,10 +225,10 @@ impl Host {
             version: None,
         };
         let grants = self.granted(&profile.name, &[]).await?;
-        if let Err(refusal) = self.granted_all(profile, &grants) {
+        if let Err(refusal) = self.granted_all(profile, &grants, &Permissions::default()) {
             return Ok(not_ready("missing-grant", refusal.error.message));
         }
-        let (secrets, redactor) = self.secrets(profile, &grants, &Tokens::new()).await?;
+        let (secrets, redactor) = self.secrets(profile, &grants, &Permissions::default(), &Tokens::new()).await?;
         if let Some(error) = profile.required_secrets().iter().find_map(|name| secrets.missing(name)) {
             return Ok(not_ready("missing-credentials", error.message.clone()));
         }
@@ -266,7 +282,8 @@ impl Host {
     }
 
     async fn start(&self, admitted: Admitted<'_>) -> Result<Run> {
-        let Admitted { run_id, task, agent_task, profile, rights, mut secrets, tokens, redactor, workspace } = admitted;
+        let Admitted { run_id, task, agent_task, profile, rights, mut secrets, tokens, redactor, workspace, sockets } =
+            admitted;
         let created_ms = now_ms();
         let timeout = match task.deadline {
             // An instant becomes a length of time here, once: a clock that is set later changes no deadline.
@@ -301,10 +318,11 @@ impl Host {
         let network = task.permissions.network != Some(false);
         let place = self.place(&profile.name, folder, network);
         let tools = HostTools::new(call.clone(), rights.clone(), policy, redactor.clone(), place.clone())?;
-        let tools = Arc::new(tools);
         let secrets = Arc::new(secrets);
         let shared = Arc::new(Shared::new(self, &profile.limits, &redactor, &tokens)?);
         let folder = workspace.map(|(workspace, _)| workspace);
+        let servers = self.mcp_servers(&task, &call, &rights, &secrets, &redactor, &shared, &place)?;
+        let tools = Arc::new(tools.with_servers(Servers::new(servers.clone(), call.clone())));
         let services = Services {
             call,
             rights: rights.clone(),
@@ -353,6 +371,7 @@ impl Host {
             endpoints: Some(endpoints),
             place,
             placeholders: shared.placeholders.clone(),
+            servers: Some((sockets, servers)),
         };
         let questions = shared.questions.clone();
         let cancel_ports = cancel_ports(self.clone(), profile, &services, shared, network);
@@ -375,6 +394,54 @@ impl Host {
         tokio::spawn(drive.instrument(span));
         Ok(Run { id: run_id, ended: ending })
     }
+
+    /// The MCP servers of a task, each with gates of its own: what one may is nothing to another.
+    #[expect(clippy::too_many_arguments, reason = "they are the parts of a run, which nothing else holds together yet")]
+    fn mcp_servers(
+        &self,
+        task: &Task,
+        call: &Arc<Call>,
+        rights: &Arc<Rights>,
+        secrets: &Arc<Resolved>,
+        redactor: &Redactor,
+        shared: &Shared,
+        place: &Arc<Place>,
+    ) -> Result<Vec<Arc<Server>>> {
+        let mut servers = Vec::new();
+        // One request for each server, in the same order.
+        for (spec, requested) in task.mcp_servers.iter().zip(mcp::permissions(task).iter()) {
+            let permissions = Arc::new(Permissions::from_iter([requested.clone()]));
+            let own = Arc::new(Rights { permissions: permissions.clone(), ..(**rights).clone() });
+            let grants = match &requested.permission {
+                Permission::Command { argv, .. } => {
+                    own.check(&Request::Command { argv }).ok().as_ref().and_then(grants_text)
+                }
+                permission => {
+                    let whole = midplane_core::gate::whole(permission);
+                    own.grants.iter().find(|(grant, _)| overlap(grant, &whole)).map(|(grant, _)| grant.to_string())
+                }
+            };
+            // Placeholders of another nonce: a plugin's texts stand for nothing here.
+            let placeholders = Placeholders::new()?;
+            let http = Egress {
+                call: call.clone(),
+                permissions,
+                grants: rights.grants.clone(),
+                secrets: secrets.clone(),
+                tokens: TokenUse::new(&self.inner.tokens, redactor),
+                placeholders: Arc::new(placeholders.clone()),
+                budget: shared.http.clone(),
+                blobs: shared.blobs.clone(),
+                tls: self.inner.tls.clone(),
+                resolver: self.inner.resolver.clone(),
+            };
+            let (place, secrets, redactor) = (place.clone(), secrets.clone(), redactor.clone());
+            let processes = Processes::new(call.clone(), own, place, secrets, placeholders, redactor);
+            let server = Server { spec: spec.clone(), call: call.clone(), processes, http: Arc::new(http), grants };
+            servers.push(Arc::new(server));
+        }
+        Ok(servers)
+    }
 }
 
 /// A task that may run.
@@ -387,6 +454,8 @@ struct Admitted<'a> {
     secrets: Resolved,
     /// Secrets that the host made for this run.
     tokens: Tokens,
+    /// Where bridges to its MCP servers will find them.
+    sockets: Sockets,
     redactor: Redactor,
     workspace: Option<(Arc<Workspace>, bool)>,
 }
@@ -422,11 +491,13 @@ struct Services<E> {
 }
 
 impl<E: ports::Events + Sink + 'static> Services<E> {
-    /// The settings, with placeholders for those that name a secret, and `host.sandbox`.
+    /// The settings, with placeholders for those that name a secret, `host.sandbox` and `host.home`.
     fn config(&self, profile: &Profile, shared: &Shared, place: &Place) -> Arc<BTreeMap<String, String>> {
         let mut config = (*profile.config).clone();
         // A program with a sandbox of its own can leave the work to ours, or must, where its own would mount.
         config.insert("host.sandbox".to_owned(), place.sandbox().to_owned());
+        // For a program that keeps conversations where it is told, and not in its home by itself.
+        config.insert("host.home".to_owned(), place.home().display().to_string());
         config.extend(
             profile.secret_settings.iter().map(|(setting, name)| (setting.clone(), shared.placeholders.text(name))),
         );

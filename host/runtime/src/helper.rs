@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::tools::mcp::bridge;
 use midplane_core::limits::Limits;
 use midplane_core::manifest::PluginKind;
 use midplane_core::{Error, Result};
@@ -98,6 +99,11 @@ pub(crate) async fn compile(
 pub fn main(arguments: &[String]) -> u8 {
     if arguments == ["child"] {
         return crate::process::supervise::main();
+    }
+    if let [verb, socket] = arguments
+        && verb == bridge::VERB
+    {
+        return bridge::main(socket);
     }
     let verdict = match arguments {
         [verb, order] if verb == "compile" => work(order),

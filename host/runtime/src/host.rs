@@ -3,7 +3,7 @@
 //! One [`Host`] a process. Several processes may share one store: each owns the runs that it started, and any of them can
 //! list, follow and cancel the runs of the others.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use std::time::Duration;
 use midplane_core::approval::Policy;
 use midplane_core::limits::Limits;
 use midplane_core::manifest::PluginKind;
-use midplane_core::permission::{Grant, Grants, Origin};
+use midplane_core::permission::{Grant, Grants, Origin, Permissions};
 use midplane_core::price::Prices;
 use midplane_core::redact::{Redactor, SecretValue, Secrets};
 use midplane_core::run::{self, End, Input, State, StopCause};
@@ -744,19 +744,22 @@ impl Host {
         Ok(grants)
     }
 
-    /// The values of secrets that a profile may have applied, those that the host made for the call (`own`), and a redactor
-    /// that hides them. A secret that cannot be had is left out; where it is needed, that is said then.
+    /// The values of secrets that a profile may have applied, for its plugin or for what a task asks for besides (`further`),
+    /// those that the host made for the call (`own`), and a redactor that hides them. A secret that cannot be had is left out; where it is needed, that is said then.
     pub(crate) async fn secrets(
         &self,
         profile: &Profile,
         grants: &Grants,
+        further: &Permissions,
         own: &Tokens,
     ) -> Result<(Resolved, Redactor)> {
         let source = self.references(&profile.name);
         let mut audits = Vec::new();
         let mut values = BTreeMap::new();
         let mut missing = BTreeMap::new();
-        for name in profile.secrets(grants) {
+        let mut names: BTreeSet<String> = profile.secrets(grants).into_iter().collect();
+        names.extend(profile::granted_secrets(further, grants));
+        for name in names {
             let (value, resolution) = source.resolve(&name).await;
             audits.extend(resolution.map(Resolution::audit));
             match value {

@@ -106,9 +106,7 @@ impl Profile {
 
     /// Names of the secrets that may be applied under these grants.
     pub(crate) fn secrets(&self, grants: &Grants) -> Vec<String> {
-        let mut names = secret_names(&self.permissions);
-        names.retain(|name| grants.contains(&Grant::Secret(name.clone())));
-        names
+        granted_secrets(&self.permissions, grants)
     }
 
     /// Secrets without which the plugin cannot do its work: those of credentials at endpoints that are not optional.
@@ -122,6 +120,13 @@ impl Profile {
             })
             .collect()
     }
+}
+
+/// The secrets that permissions name and grants give, each once.
+pub(crate) fn granted_secrets(permissions: &Permissions, grants: &Grants) -> Vec<String> {
+    let mut names = secret_names(permissions);
+    names.retain(|name| grants.contains(&Grant::Secret(name.clone())));
+    names
 }
 
 /// The secrets that permissions name, each once.

@@ -21,6 +21,8 @@ use crate::driver::Work;
 use crate::endpoints::{Endpoints, Plan};
 use crate::placeholder::Placeholders;
 use crate::process::place::Place;
+use crate::tools::mcp::Server;
+use crate::tools::mcp::bridge::{Bridges, Sockets};
 use crate::tools::{Change, HostTools};
 use crate::workspace::Workspace;
 
@@ -38,6 +40,8 @@ pub(crate) struct Provision {
     /// Where the run's programs run.
     pub(crate) place: Arc<Place>,
     pub(crate) placeholders: Placeholders,
+    /// MCP servers with the sockets by which a vendor's program reaches them; taken when those are opened.
+    pub(crate) servers: Option<(Sockets, Vec<Arc<Server>>)>,
 }
 
 /// What was prepared.
@@ -48,6 +52,8 @@ pub(crate) struct Provisioned {
     pub(crate) working_directory: Option<String>,
     /// Open until the run has ended.
     endpoints: Option<Endpoints>,
+    /// As long.
+    bridges: Option<Bridges>,
     of: Provision,
 }
 
@@ -93,7 +99,11 @@ impl Provision {
         };
         // Where programs have no network, they still have what the host serves them.
         self.place.serve(endpoints.as_ref().and_then(|endpoints| endpoints.port));
-        Ok(Provisioned { attachments, working_directory, endpoints, of: self })
+        let bridges = match self.servers.take() {
+            Some((sockets, servers)) => Some(sockets.listen(&servers)?),
+            None => None,
+        };
+        Ok(Provisioned { attachments, working_directory, endpoints, bridges, of: self })
     }
 }
 
@@ -115,7 +125,7 @@ impl Provisioned {
         }
     }
 
-    /// Closes the endpoints, keeps what the run made and removes what was staged for it. What cannot be kept is said in the trace and skipped:
+    /// Closes the endpoints, ends MCP servers, keeps what the run made and removes what was staged for it. What cannot be kept is said in the trace and skipped:
     /// the run has ended as it has.
     pub(crate) fn finish(self) -> Work<Kept> {
         Box::pin(self.keep_all())
@@ -123,6 +133,8 @@ impl Provisioned {
 
     async fn keep_all(mut self) -> Kept {
         self.endpoints.take();
+        self.bridges.take();
+        self.of.tools.close().await;
         let mut kept = Kept { artifacts: Vec::new(), parsed_output: self.of.tools.parsed_output() };
         let Some(workspace) = self.of.workspace.clone() else { return kept };
         for change in self.of.tools.changes() {

@@ -85,6 +85,11 @@ impl Registry {
         Ok(Self { engine, store, cache, helper, limits, embedded: entries, loaded: Mutex::default(), compiling })
     }
 
+    /// The helper program, if one was named.
+    pub(crate) fn helper(&self) -> Option<&PathBuf> {
+        self.helper.as_ref()
+    }
+
     /// All plugins by name. An installed one stands in front of an embedded one of the same name.
     pub(crate) async fn list(&self) -> Result<Vec<Entry>> {
         let mut all = self.embedded.clone();

@@ -124,11 +124,6 @@ pub(crate) fn reads_only(allowed: &PermissionProfile) -> bool {
     allowed.mode == PermissionMode::Strict || allowed.filesystem == FilesystemAccess::ReadOnly
 }
 
-/// Whether the task allows everything that the sandbox does.
-pub(crate) fn is_unasked(allowed: &PermissionProfile) -> bool {
-    allowed.mode == PermissionMode::Permissive && allowed.filesystem == FilesystemAccess::FullAccess
-}
-
 /// All reasons to refuse the task, in the order of its fields.
 fn refused(host: &dyn Host, task: &Task, profile: &Profile) -> Vec<Issue> {
     let title = profile.title();

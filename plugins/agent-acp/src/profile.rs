@@ -45,6 +45,9 @@ pub struct Profile {
     pub modes: Modes,
     /// The variable that sets the mode; unset: the protocol does.
     pub mode_env: Option<String>,
+    /// Arguments in place of a mode, by its word in `modes`, where the host's own sandbox is around the program and one
+    /// of the program's would not work in it.
+    pub confined_args: BTreeMap<String, Vec<String>>,
     /// The method of `authenticate`, where it demands one and needs no person.
     pub auth_method: Option<String>,
     /// Beginnings of what it says as if the model said it: warnings and notes of its own.
@@ -113,7 +116,8 @@ impl Profile {
             return wrong("names no `program`");
         }
         let args = [&self.args, &self.model_args, &self.effort_args, &self.endpoint_args];
-        if args.into_iter().flatten().any(|word| word.contains("{token}")) {
+        let args = args.into_iter().chain(self.confined_args.values());
+        if args.flatten().any(|word| word.contains("{token}")) {
             return wrong("puts `{token}` on the argument vector; give it in `endpoint_env`");
         }
         match self.api.as_deref() {
@@ -125,8 +129,9 @@ impl Profile {
         }
     }
 
-    /// The mode for what a task allows. Errors: the field of the task that cannot be honoured, and why.
-    pub fn mode(&self, allowed: &PermissionProfile) -> Result<Option<&str>, (&'static str, String)> {
+    /// The mode for what a task allows: its word in `modes`, and the agent's id. Errors: the field of the task that
+    /// cannot be honoured, and why.
+    pub fn mode(&self, allowed: &PermissionProfile) -> Result<(&'static str, Option<&str>), (&'static str, String)> {
         let modes = &self.modes;
         let read_only = allowed.filesystem == FilesystemAccess::ReadOnly;
         let full = allowed.filesystem == FilesystemAccess::FullAccess;
@@ -137,22 +142,20 @@ impl Profile {
             }
             PermissionMode::Strict => ("strict", &modes.strict),
             _ if read_only => ("strict", &modes.strict),
-            PermissionMode::Default => return Ok(modes.default.as_deref()),
+            PermissionMode::Default => return Ok(("default", modes.default.as_deref())),
             PermissionMode::Cautious => ("cautious", &modes.cautious),
             PermissionMode::Permissive if full => ("full", &modes.full),
             PermissionMode::Permissive => ("permissive", &modes.permissive),
         };
-        match mode {
-            Some(mode) => Ok(Some(mode)),
-            None => {
-                let title = self.title();
-                if read_only && allowed.mode != PermissionMode::Strict {
-                    let why = format!("{title} has no mode in its row that only reads; take `workspace-write`");
-                    return Err(("permissions.filesystem", why));
-                }
-                Err(("permissions.mode", format!("{title} has no mode for `{word}` in its row; take mode `default`")))
-            }
+        if mode.is_some() {
+            return Ok((word, mode.as_deref()));
         }
+        let title = self.title();
+        if read_only && allowed.mode != PermissionMode::Strict {
+            let why = format!("{title} has no mode in its row that only reads; take `workspace-write`");
+            return Err(("permissions.filesystem", why));
+        }
+        Err(("permissions.mode", format!("{title} has no mode for `{word}` in its row; take mode `default`")))
     }
 
     /// How the program is started.
@@ -170,6 +173,9 @@ impl Profile {
         }
         if start.model.is_some() {
             add(&self.model_args, &self.model_env);
+        }
+        if let Some(confined) = start.confined {
+            add(confined, &BTreeMap::new());
         }
         if start.effort.is_some() {
             add(&self.effort_args, &BTreeMap::new());
@@ -213,6 +219,8 @@ pub struct Start<'a> {
     pub endpoint: Option<&'a Endpoint>,
     /// The mode, if there is one.
     pub mode: Option<&'a str>,
+    /// Arguments in place of the mode.
+    pub confined: Option<&'a [String]>,
     /// Whether the agent shall ask for nothing.
     pub unasked: bool,
 }
@@ -261,7 +269,7 @@ mod tests {
             assert!(!row.install.is_empty() && !row.note.is_empty() && !row.title.is_empty(), "{name}");
             let model = row.model.as_deref().or(Some("m1"));
             let start =
-                Start { model, effort: Some("high"), endpoint: Some(&endpoint), mode: Some("M"), unasked: false };
+                Start { model, effort: Some("high"), endpoint: Some(&endpoint), mode: Some("M"), ..Start::default() };
             let command = row.command(&start);
             assert!(!command.argv.join(" ").contains("placeholder"), "{name}: a token on the argument vector");
             assert!(command.env.iter().any(|(_, value)| value.contains("placeholder")), "{name}: no token");
@@ -306,7 +314,7 @@ mod tests {
             {
                 let allowed = PermissionProfile { mode, filesystem, ..task("x").permissions };
                 let of = |row: &Profile| match row.mode(&allowed) {
-                    Ok(mode) => mode.unwrap_or("as it starts").to_owned(),
+                    Ok((_, mode)) => mode.unwrap_or("as it starts").to_owned(),
                     Err((field, why)) => format!("{field}: {why}"),
                 };
                 shown.push_str(&format!("{mode:?} {filesystem:?}\n    {}\n    {}\n", of(&codex), of(&bare)));

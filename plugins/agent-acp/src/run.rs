@@ -50,7 +50,7 @@ fn client() -> Value {
 /// Does the task.
 pub fn run(host: &dyn Host, task: &Task, profile: &Profile) -> Result<Outcome> {
     let allowed = &task.permissions;
-    let mode =
+    let (word, mode) =
         profile.mode(allowed).map_err(|(field, why)| Error::unsupported("permission", format!("{field}: {why}")))?;
     let folder = task.working_directory.as_deref().ok_or_else(|| {
         Error::invalid("working-directory", "an agent needs a folder to work in").hint("give one with `--workspace`")
@@ -58,12 +58,19 @@ pub fn run(host: &dyn Host, task: &Task, profile: &Profile) -> Result<Outcome> {
     let setting = settings::text(host, "model");
     let model = task.model.as_deref().or(setting.as_deref()).or(profile.model.as_deref());
     let endpoint = endpoint(host, profile)?;
+    let confined = (settings::text(host, "host.sandbox").as_deref() == Some("host"))
+        .then(|| profile.confined_args.get(word))
+        .flatten()
+        .map(Vec::as_slice);
+    // The arguments say it then, and a mode that is set would undo them.
+    let mode = mode.filter(|_| confined.is_none());
     let start = Start {
         model,
+        confined,
         effort: task.reasoning_effort.as_deref(),
         endpoint: endpoint.as_ref(),
         mode,
-        unasked: mode.is_some() && mode == profile.modes.full.as_deref() && crate::is_unasked(allowed),
+        unasked: word == "full",
     };
     let mut agent = Agent::start(host, profile, &start, Turn::new(host, profile, folder, mode))?;
     agent.reads_only = crate::reads_only(allowed);
@@ -349,9 +356,10 @@ impl<'h> Agent<'h> {
             };
             match incoming {
                 Incoming::Response { call: answered, reply } if answered == call => return Ok(reply),
-                Incoming::Timeout => self.look_at_the_time(method, start_ms)?,
                 other => self.take(other)?,
             }
+            // Also while it talks: one that never pauses must not outlast its time.
+            self.look_at_the_time(method, start_ms)?;
             if self.greeting.is_null() && self.peer.child().skipped() > GARBAGE_MAX {
                 let error = Error::invalid("not-acp", "the program does not speak the Agent Client Protocol");
                 return Err(self.peer.child().describe(error));

@@ -18,6 +18,7 @@ use midplane_plugin::events::usage_fields;
 use midplane_plugin::host::{Decision, Exit};
 use midplane_plugin::testing::{FakeChild, FakeHost, Step, task};
 use midplane_plugin::{Agent, Error, Result, Value, json};
+use proptest::prelude::*;
 
 use crate::AcpAgent;
 
@@ -391,7 +392,7 @@ fn defect_08_a_word_of_permission_is_honoured_or_refused_and_never_widened() {
             let profile = crate::profile::Profile::read(&host).expect("a row");
             let mut task = in_folder("x");
             (task.permissions.mode, task.permissions.filesystem) = (mode, filesystem);
-            let found = profile.mode(&task.permissions).ok().flatten();
+            let found = profile.mode(&task.permissions).ok().and_then(|(_, mode)| mode);
             assert!(
                 found.is_some() || (mode == Permissive && filesystem == ReadOnly),
                 "{agent} {mode:?} {filesystem:?}"
@@ -402,6 +403,29 @@ fn defect_08_a_word_of_permission_is_honoured_or_refused_and_never_widened() {
         }
         // The mode that asks for nothing is had by both words together and by nothing else.
         assert_eq!(unasked, usize::from(agent != "opencode"), "{agent}");
+    }
+}
+
+/// Codex's own sandbox mounts, which the host's forbids: inside of that the host's does what the task says.
+#[test]
+fn in_the_hosts_sandbox_an_agent_has_none_of_its_own() {
+    let script =
+        "# agent codex-acp\n> session/prompt\n< {\"id\":\"$session/prompt\",\"result\":{\"stopReason\":\"end_turn\"}}";
+    let transcript = Transcript::read(script).greeted();
+    for (sandbox, confined) in [("host", true), ("partial", false), ("own", false)] {
+        let host = endpoints(FakeHost::new()).setting("agent", "codex-acp").setting("host.sandbox", sandbox);
+        let host = host.child(transcript.agent());
+        let mut task = in_folder("x");
+        task.permissions.mode = PermissionMode::Cautious;
+        assert_eq!(AcpAgent::run(&host, task).expect("an outcome").finish_reason, "done");
+        let argv = host.commands()[0].argv.join(" ");
+        assert_eq!(
+            argv.contains(r#"sandbox_mode="danger-full-access" -c approval_policy="untrusted""#),
+            confined,
+            "{argv}"
+        );
+        // In the mode `read-only`, which is the cautious one, it starts.
+        assert!(!host.written().join("").contains("set_mode"), "{sandbox}");
     }
 }
 
@@ -428,6 +452,74 @@ fn a_flood_is_bounded() {
     assert_eq!(outcome.output.len(), 1024 * 1024);
     assert_eq!(outcome.tool_calls.len(), 1024);
     assert!(outcome.tool_calls.iter().all(|call| call.name.len() <= 64 && call.arguments.len() < 70_000));
+}
+
+/// An agent that talks on after a cancel is left in time to tell the outcome.
+#[test]
+fn an_agent_that_talks_on_after_a_cancel_is_not_waited_for() {
+    let text = json!({"method": "session/update", "params": {"sessionId": "s1", "update": {
+        "sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": "."}}}});
+    let mut lines = vec![Step::Cancel];
+    // Never so long that a wait ends without a word.
+    (0..20_000).for_each(|_| lines.extend([Step::json(&text), Step::Wait(200)]));
+    let mut transcript = Transcript::read("# agent custom").greeted();
+    transcript.script.insert("session/prompt".into(), VecDeque::from([lines]));
+    let host = transcript.host();
+    let outcome = AcpAgent::run(&*host, in_folder("x")).expect("an outcome");
+    assert_eq!(outcome.finish_reason, "interrupted");
+    assert!(outcome.output.len() < 20_000, "{}", outcome.output.len());
+}
+
+/// All that the transcripts say of a turn: updates and questions.
+fn said() -> Vec<Value> {
+    let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/transcripts")).expect("the folder");
+    let mut files: Vec<_> = folder.map(|entry| entry.expect("an entry").path()).collect();
+    files.sort();
+    let texts: String = files.iter().map(|path| std::fs::read_to_string(path).expect("a transcript")).collect();
+    let messages = texts.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("< ")?).ok());
+    messages.map(|message| message["params"].clone()).filter(|params| params["sessionId"].is_string()).collect()
+}
+
+proptest! {
+    /// Whatever an agent says, in whatever order: each call is told once, and its end once and after it.
+    #[test]
+    fn calls_are_told_once_in_any_order(order in proptest::collection::vec((0_usize..1000, 0_u8..8), 0..60)) {
+        let (host, said) = (FakeHost::new().setting("agent", "gemini"), said());
+        let profile = crate::profile::Profile::read(&host).expect("a row");
+        let mut turn = crate::turn::Turn::new(&host, &profile, "/ws", Some("default"));
+        for (index, twist) in order {
+            let params = &said[index % said.len()];
+            if twist == 0 {
+                turn.cancelled = true;
+            }
+            if params["toolCall"].is_object() {
+                let asked = turn.asked(params).expect("told");
+                if twist % 2 == 1 {
+                    turn.declined(&asked).expect("told");
+                }
+            } else {
+                turn.update(&params["update"]).expect("told");
+            }
+        }
+        turn.finish().expect("told");
+        let mut open = std::collections::BTreeSet::new();
+        let mut seen = std::collections::BTreeSet::new();
+        for event in host.events() {
+            let data: Value = serde_json::from_str(&event.data).expect("JSON");
+            let id = data["id"].as_str().unwrap_or_default().to_owned();
+            match event.kind.as_str() {
+                "tool_request" => {
+                    prop_assert!(seen.insert(id.clone()), "`{id}` is told twice");
+                    open.insert(id);
+                }
+                "tool_response" => prop_assert!(open.remove(&id), "`{id}` ends without a beginning"),
+                _ => {}
+            }
+        }
+        prop_assert!(open.is_empty(), "without an end: {open:?}");
+        let ended = std::mem::take(&mut turn.audit).into_calls().len();
+        prop_assert_eq!(ended, seen.len());
+    }
 }
 
 fn attachment(kind: &str, name: &str) -> Attachment {

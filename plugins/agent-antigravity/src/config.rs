@@ -32,6 +32,8 @@ pub struct Settings {
     /// Where conversations are kept; empty keeps none.
     pub storage_directory: String,
     sandbox: bool,
+    /// Whether the host's own sandbox is around the program: the harness's would mount, and cannot inside of it.
+    confined: bool,
     vertex: bool,
     model_calls_max: u32,
     tool_calls_max: u32,
@@ -49,6 +51,7 @@ impl Settings {
             models: settings::parsed_or(host, "models", Vec::new())?,
             storage_directory: storage_directory(host)?,
             sandbox: settings::parsed_or(host, "sandbox", true)?,
+            confined: settings::text(host, "host.sandbox").as_deref() == Some("host"),
             vertex: settings::parsed_or(host, "vertex", false)?,
             model_calls_max: settings::parsed_or(host, "model_calls_max", 0)?,
             tool_calls_max: settings::parsed_or(host, "tool_calls_max", 0)?,
@@ -134,7 +137,8 @@ pub fn start(
     conversation: &Conversation,
     endpoint: &Endpoint,
 ) -> Value {
-    let sandboxed = settings.sandbox && task.permissions.filesystem != FilesystemAccess::FullAccess;
+    let sandboxed =
+        settings.sandbox && !settings.confined && task.permissions.filesystem != FilesystemAccess::FullAccess;
     let mut config = json!({
         "harnessSideTools": tools::switches(tools, sandboxed),
         "policyConfig": policy(task, tools),
@@ -258,8 +262,9 @@ fn models(settings: &Settings, model: &str, tools: &[&Tool], endpoint: &Endpoint
 
 fn budget(settings: &Settings, task: &Task) -> Value {
     let mut budget = json!({});
-    let calls = task.max_rounds.unwrap_or(settings.model_calls_max);
-    if calls > 0 {
+    // The host gives each task a bound; the operator's own may be narrower.
+    let bounds = [task.max_rounds, Some(settings.model_calls_max)].into_iter().flatten().filter(|calls| *calls > 0);
+    if let Some(calls) = bounds.min() {
         budget["maxModelCalls"] = json!(calls);
     }
     if settings.tool_calls_max > 0 {
@@ -287,7 +292,7 @@ fn storage_directory(host: &dyn Host) -> Result<String> {
     if !set.is_empty() {
         return Ok(set);
     }
-    Ok(settings::text(host, "child.home").map_or_else(String::new, |home| format!("{home}/antigravity")))
+    Ok(settings::text(host, "host.home").map_or_else(String::new, |home| format!("{home}/antigravity")))
 }
 
 #[cfg(test)]
@@ -301,7 +306,7 @@ mod tests {
             .setting("program", "localharness")
             .setting("model", "gemini-test")
             .setting("base_url", "https://vendor.example")
-            .setting("child.home", "/home/of/child")
+            .setting("host.home", "/home/of/child")
     }
 
     fn shown(host: &FakeHost, task: &Task) -> String {
@@ -342,6 +347,14 @@ mod tests {
             .setting("image_model", "gemini-image")
             .setting("vertex", "true");
         insta::assert_snapshot!(shown(&host, &full));
+    }
+
+    #[test]
+    fn inside_of_the_hosts_sandbox_the_harness_uses_none_of_its_own() {
+        for (host, sandboxed) in [(host(), true), (host().setting("host.sandbox", "host"), false)] {
+            let asked = shown(&host, &task("x"));
+            assert_eq!(asked.contains("enableSandbox"), sandboxed, "{asked}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! - [`tools`]: the harness's tools, which a task gets and which ask first
 //! - [`config`]: settings, conversations, the first frame
 //! - [`handshake`]: the two messages before the websocket
-//! - [`turn`]: what the frames mean
+//! - [`turn`], [`frame`]: what the frames mean, and reading them
 //! - [`session`]: one run from start to end
 //!
 //! # What it never does
@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod frame;
 pub mod handshake;
 pub mod session;
 pub mod tools;

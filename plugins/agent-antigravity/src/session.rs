@@ -266,7 +266,7 @@ impl Run<'_> {
         let mut outcome = match end {
             _ if turn.halted => Outcome::new("interrupted"),
             Err(error) => Outcome::failed(error),
-            Ok(ended) => ending(&ended, task),
+            Ok(ended) => ending(&ended),
         };
         if outcome.finish_reason == "done" {
             match answer {
@@ -288,16 +288,13 @@ impl Run<'_> {
 }
 
 /// What the harness's end means.
-fn ending(ended: &Ended, task: &Task) -> Outcome {
+fn ending(ended: &Ended) -> Outcome {
     let word = ended.stop.to_ascii_uppercase();
     let stopped = |what: &str| format!("the agent stopped early: {what} (`{}`)", ended.stop);
     match word.as_str() {
         "" | "UNSPECIFIED" | "FINISH_REASON_UNSPECIFIED" | "STOP" | "END_TURN" | "MODEL_FINISH" => {}
         "MAX_TOKENS" => return limited("max_tokens", "max-tokens", &stopped("its reply was cut")),
-        // The bound that the task set; without one it is the operator's, which is a budget.
-        "MAX_MODEL_CALLS_EXCEEDED" if task.max_rounds.is_some() => {
-            return limited("max_turns", "max-turns", &stopped("it has used its turns"));
-        }
+        "MAX_MODEL_CALLS_EXCEEDED" => return limited("max_turns", "max-turns", &stopped("it has used its turns")),
         "QUOTA_EXHAUSTED" => return limited("failed", "quota", &stopped("the vendor's quota is spent")),
         _ if word.starts_with("MAX_") && word.ends_with("_EXCEEDED") => {
             return limited("failed", "budget", &stopped("a budget is spent"));
@@ -337,8 +334,7 @@ fn structured(schema: &str, answer: Option<&str>, text: &str) -> Result<String> 
         Some(given) => Some(given),
         None => serde_json::from_str(text).ok(),
     };
-    let value: Value = value.ok_or_else(|| {
-        Error::invalid("structured-output", "the agent gave no JSON for the output schema of the task")
-    })?;
+    let value: Value = value
+        .ok_or_else(|| Error::invalid("unparseable", "the agent gave no JSON for the output schema of the task"))?;
     Ok(value.to_string())
 }

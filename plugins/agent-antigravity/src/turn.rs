@@ -14,10 +14,11 @@ use midplane_plugin::host::Question;
 use midplane_plugin::program::{Audit, CallStatus, Finished, Text, file_change};
 use midplane_plugin::{Events, Host, Result, Value, json};
 
+use crate::frame::{
+    Counters, KNOWN_ACTIONS, MESSAGE_BYTES_MAX, actions, arguments, call_arguments, full_name, message, text, unescaped,
+};
 use crate::tools;
 
-/// Longest message of the harness that is told, in bytes.
-const MESSAGE_BYTES_MAX: usize = 1024;
 /// Longest title of a question, in bytes.
 const TITLE_BYTES_MAX: usize = 4096;
 /// Longest structured answer that is kept, in bytes; the host bounds the outcome, too.
@@ -26,8 +27,6 @@ const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 const LABEL: &str = "Tool execution";
 /// How a step says that a call was refused before it ran.
 const REFUSED: &str = "denied by pre-tool hook";
-/// Fields of a step that are objects and no action.
-const NO_ACTIONS: [&str; 3] = ["error", "toolConfirmationRequest", "questionsRequest"];
 
 /// What is to be done about a frame.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,16 +96,6 @@ impl Ended {
     }
 }
 
-/// Counters of the conversation, each unset where the harness does not say it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Counters {
-    prompt: Option<u64>,
-    cached: Option<u64>,
-    candidates: Option<u64>,
-    thoughts: Option<u64>,
-    total: Option<u64>,
-}
-
 /// A turn as far as it was heard.
 pub struct Turn<'h> {
     host: &'h dyn Host,
@@ -132,6 +121,10 @@ pub struct Turn<'h> {
     now: Counters,
     /// Inputs that the harness has not repeated to us yet: it is not done before it has seen them.
     unheard_inputs: u32,
+    /// The harness has taken the task.
+    begun: bool,
+    /// Steps that wait for us and were answered: the harness repeats a step until it has the answer.
+    answered: Vec<Value>,
     /// Calls without an id: tool and the id given here, newest last.
     nameless: Vec<(String, String)>,
     nameless_total: u64,
@@ -162,6 +155,8 @@ impl<'h> Turn<'h> {
             before,
             now: Counters::default(),
             unheard_inputs: 0,
+            begun: false,
+            answered: Vec::new(),
             nameless: Vec::new(),
             nameless_total: 0,
             undecided: Vec::new(),
@@ -217,31 +212,31 @@ impl<'h> Turn<'h> {
     /// What this run used.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        let since = |now: Option<u64>, before: Option<u64>| now.map(|now| now.saturating_sub(before.unwrap_or(0)));
-        let (now, before) = (&self.now, &self.before);
-        let prompt = since(now.prompt, before.prompt);
-        let cached = since(now.cached, before.cached);
-        let candidates = since(now.candidates, before.candidates);
-        let thoughts = since(now.thoughts, before.thoughts);
-        Usage {
-            // Each is unknown where a part of it is.
-            input_tokens: prompt.zip(cached).map(|(prompt, cached)| prompt.saturating_sub(cached)),
-            output_tokens: candidates.zip(thoughts).map(|(candidates, thoughts)| candidates.saturating_add(thoughts)),
-            cache_read_tokens: cached,
-            total_tokens: since(now.total, before.total),
-            ..Usage::default()
-        }
+        self.now.since(&self.before)
     }
 
     fn step(&mut self, step: &Value) -> Result<Vec<Todo>> {
         let (source, state) = (text(&step["source"]), text(&step["state"]));
         let own = self.is_own(&step["trajectoryId"]);
         if source == "SOURCE_USER" {
+            self.begun |= own;
             self.unheard_inputs = self.unheard_inputs.saturating_sub(u32::from(own));
             return Ok(Vec::new());
         }
+        let place = json!({ "trajectoryId": step["trajectoryId"], "stepIndex": step["stepIndex"] });
+        let answered = self.answered.iter().position(|other| *other == place);
         if state == "STATE_WAITING_FOR_USER" {
-            return self.waits(step);
+            if answered.is_some() {
+                return Ok(Vec::new());
+            }
+            if self.answered.len() >= 64 {
+                self.answered.remove(0);
+            }
+            self.answered.push(place.clone());
+            return self.waits(step, place);
+        }
+        if let Some(at) = answered {
+            self.answered.swap_remove(at);
         }
         if state == "STATE_ERROR" {
             return self.failed_step(step, source).map(|()| Vec::new());
@@ -336,8 +331,7 @@ impl<'h> Turn<'h> {
     }
 
     /// A step waits for us.
-    fn waits(&mut self, step: &Value) -> Result<Vec<Todo>> {
-        let place = json!({ "trajectoryId": step["trajectoryId"], "stepIndex": step["stepIndex"] });
+    fn waits(&mut self, step: &Value, place: Value) -> Result<Vec<Todo>> {
         if let Some(questions) = step["questionsRequest"]["questions"].as_array() {
             // Nobody can choose: each is told as open, and the model goes on with what it thinks best.
             let answers: Vec<Value> = questions.iter().take(64).map(|_| json!({ "unanswered": true })).collect();
@@ -517,7 +511,7 @@ impl<'h> Turn<'h> {
     fn usage_update(&mut self, total: &Value) -> Result<Vec<Todo>> {
         self.now = Counters::read(total);
         // When a conversation is taken up again, the harness first repeats what it had used, before our input.
-        if self.unheard_inputs == 0 {
+        if self.begun {
             self.rounds = self.rounds.saturating_add(1);
         }
         let usage = self.usage();
@@ -568,96 +562,4 @@ impl<'h> Turn<'h> {
             None => path,
         }
     }
-}
-
-/// Actions of the harness's own tools, which the hooks tell.
-const KNOWN_ACTIONS: [&str; 16] = [
-    "listDirectory",
-    "findFile",
-    "searchDirectory",
-    "viewFile",
-    "createFile",
-    "editFile",
-    "runCommand",
-    "compaction",
-    "invokeSubagent",
-    "generateImage",
-    "mcpTool",
-    "searchWeb",
-    "readUrlContent",
-    "skillLookup",
-    "runWorkflow",
-    "manageTask",
-];
-
-impl Counters {
-    fn read(usage: &Value) -> Self {
-        let number = |name: &str| match &usage[name] {
-            Value::String(text) => text.parse().ok(),
-            other => other.as_u64(),
-        };
-        Self {
-            prompt: number("promptTokenCount"),
-            cached: number("cachedContentTokenCount"),
-            candidates: number("candidatesTokenCount"),
-            thoughts: number("thoughtsTokenCount"),
-            total: number("totalTokenCount"),
-        }
-    }
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
-fn message(value: &Value) -> String {
-    cut(visible(text(value)), MESSAGE_BYTES_MAX)
-}
-
-fn actions(step: &Value) -> impl Iterator<Item = (&str, &Value)> {
-    let fields = step.as_object().into_iter().flatten();
-    fields
-        .map(|(name, value)| (name.as_str(), value))
-        .filter(|(name, value)| value.is_object() && !NO_ACTIONS.contains(name))
-}
-
-fn arguments(json: &Value) -> Value {
-    serde_json::from_str(text(json)).unwrap_or(json!({}))
-}
-
-/// The arguments of a call. Those of an MCP tool stand inside of the call of the tool that calls it.
-fn call_arguments(call: &Value) -> Value {
-    let mut found = arguments(&call["argumentsJson"]);
-    if !text(&call["serverName"]).is_empty() && found["Arguments"].is_object() {
-        return found["Arguments"].take();
-    }
-    found
-}
-
-/// The tool's name, in the form of the contract for one of an MCP server.
-fn full_name(call: &Value) -> String {
-    match (text(&call["serverName"]), text(&call["toolName"])) {
-        ("", name) => name.to_owned(),
-        (server, name) => format!("{server}__{name}"),
-    }
-}
-
-/// Undoes the escapes of a URL; what they give may be no text, and then the text as it was is better than none.
-fn unescaped(url: &str) -> String {
-    let mut bytes = Vec::with_capacity(url.len());
-    let mut rest = url.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let hex = after.first_chunk::<2>().filter(|_| *first == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
-        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8(bytes).unwrap_or_else(|_| url.to_owned())
 }

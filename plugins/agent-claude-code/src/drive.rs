@@ -176,9 +176,9 @@ impl Drive<'_> {
         let exit = match child.exit() {
             Some(exit) => Some(exit.clone()),
             None => child.end(patience_ms(self.host, END_MS), |said| {
-                // After an interrupt the result may come while the program ends. A log that is full is told below.
-                if !turn.has_result()
-                    && let Said::Line(line) = said
+                // After an interrupt the result may come while the program ends, and a program that tells no state may
+                // take up one more turn. A log that is full is told below.
+                if let Said::Line(line) = said
                     && let Ok(frame) = serde_json::from_str::<Value>(&line)
                 {
                     let _ = turn.take(&frame);

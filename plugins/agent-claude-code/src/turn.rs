@@ -299,7 +299,8 @@ impl<'h> Turn<'h> {
                     let arguments = Some(&block["input"]).filter(|input| input.is_object()).unwrap_or(&none);
                     self.audit.requested(&mut self.events, self.host, id, name, arguments)?;
                 }
-                Some("tool_result" | "advisor_tool_result") => self.answered(block)?,
+                // Also of tools that the vendor's own servers ran, such as `web_search_tool_result`.
+                Some(kind) if kind.ends_with("tool_result") => self.answered(block)?,
                 _ => {}
             }
         }

@@ -110,7 +110,13 @@ fn add(one: [Option<u64>; 4], two: [Option<u64>; 4]) -> [Option<u64>; 4] {
     sum
 }
 
-/// A counter, also as text; what is no whole number that is not negative is unknown.
+/// A counter, also as text or written as `7.0`; what is no whole number that is not negative is unknown.
 fn counter(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())
+    let whole = || {
+        let number = value.as_f64()?;
+        // Below 2^53 every whole number has a float of its own.
+        let fits = number.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(&number);
+        fits.then_some(number as u64)
+    };
+    value.as_u64().or_else(|| value.as_str()?.trim().parse().ok()).or_else(whole)
 }

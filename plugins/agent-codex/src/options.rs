@@ -16,6 +16,9 @@ use midplane_plugin::agent::{FilesystemAccess, McpServer, PermissionMode, Permis
 use midplane_plugin::host::Command;
 use midplane_plugin::{Error, Host, Result, Value, json, settings};
 
+/// A table of the program's configuration.
+type Table = serde_json::Map<String, Value>;
+
 /// The provider of ours in the program's configuration.
 const PROVIDER: &str = "midplane";
 
@@ -37,7 +40,7 @@ pub struct Options {
     model: Option<String>,
     codex_home: Option<String>,
     approvals: Approvals,
-    config: serde_json::Map<String, Value>,
+    config: Table,
     /// Whether the host's own sandbox is around the program and all that it runs. The program's would not work inside it, since
     /// it mounts, and the host's does what the task says.
     confined: bool,
@@ -67,7 +70,7 @@ impl Options {
             model: given("model"),
             codex_home: given("codex_home"),
             approvals,
-            config: settings::parsed_or(host, "config", serde_json::Map::new())?,
+            config: nested(&settings::parsed_or(host, "config", Table::new())?)?,
             confined: settings::text(host, "host.sandbox").as_deref() == Some("host"),
             startup_ms: startup_s.saturating_mul(1000),
         })
@@ -186,16 +189,14 @@ impl Options {
         })
     }
 
-    fn config(&self, host: &dyn Host, task: &Task) -> Result<serde_json::Map<String, Value>> {
+    fn config(&self, host: &dyn Host, task: &Task) -> Result<Table> {
         let mut config = self.config.clone();
         if let Some(profile) = &task.permissions.native_profile {
             config.insert("default_permissions".into(), json!(profile));
         }
         if !task.mcp_servers.is_empty() {
-            let servers = config.entry("mcp_servers").or_insert_with(|| json!({}));
-            for server in &task.mcp_servers {
-                servers[&server.name] = mcp_server(server);
-            }
+            let servers = table(&mut config, "mcp_servers")?;
+            servers.extend(task.mcp_servers.iter().map(|server| (server.name.clone(), mcp_server(server))));
         }
         if self.codex_home.is_some() {
             return Ok(config);
@@ -206,23 +207,50 @@ impl Options {
             ));
         };
         config.insert("model_provider".into(), json!(PROVIDER));
-        let providers = config.entry("model_providers").or_insert_with(|| json!({}));
-        providers[PROVIDER] = json!({
-            "name": PROVIDER,
-            "base_url": endpoint.url,
-            "wire_api": "responses",
+        let ours = [
+            ("name", json!(PROVIDER)),
+            ("base_url", json!(endpoint.url)),
+            ("wire_api", json!("responses")),
             // On stdin rather than in the environment, which the agent's commands would inherit.
-            "experimental_bearer_token": endpoint.token,
-            "requires_openai_auth": false,
-            "supports_websockets": false,
-        });
+            ("experimental_bearer_token", json!(endpoint.token)),
+            ("requires_openai_auth", json!(false)),
+            ("supports_websockets", json!(false)),
+        ];
+        // What the operator set besides, such as numbers of retries, stays.
+        let provider = table(table(&mut config, "model_providers")?, PROVIDER)?;
+        provider.extend(ours.into_iter().map(|(name, value)| (name.to_owned(), value)));
         Ok(config)
     }
 }
 
+/// Names with dots as the tables that they stand for: the program takes no table beside a name with dots in it.
+fn nested(flat: &Table) -> Result<Table> {
+    let mut whole = Table::new();
+    for (name, value) in flat {
+        let mut place = &mut whole;
+        let mut parts: Vec<&str> = name.split('.').collect();
+        let last = parts.pop().unwrap_or_default();
+        for part in parts {
+            place = table(place, part)?;
+        }
+        match (place.get_mut(last), value) {
+            (Some(Value::Object(there)), Value::Object(more)) => there.extend(more.clone()),
+            _ => drop(place.insert(last.to_owned(), value.clone())),
+        }
+    }
+    Ok(whole)
+}
+
+/// The table of a name, made where it is not there.
+fn table<'t>(of: &'t mut Table, name: &str) -> Result<&'t mut Table> {
+    match of.entry(name).or_insert_with(|| json!({})) {
+        Value::Object(table) => Ok(table),
+        _ => Err(Error::invalid("setting", format!("in setting `config`, `{name}` must be a table"))),
+    }
+}
+
 fn mcp_server(server: &McpServer) -> Value {
-    let env: serde_json::Map<String, Value> =
-        server.env.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+    let env: Table = server.env.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
     json!({ "command": server.argv.first(), "args": server.argv.get(1..).unwrap_or_default(), "env": env })
 }
 
@@ -230,4 +258,51 @@ fn mcp_server(server: &McpServer) -> Value {
 #[must_use]
 pub fn is_server_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use midplane_plugin::testing::{FakeHost, task};
+
+    use super::*;
+
+    fn config(text: &str) -> Result<Value> {
+        let host = FakeHost::new()
+            .setting("program", "codex")
+            .setting("config", text)
+            .setting("endpoint.vendor.url", "http://127.0.0.1:1/r")
+            .setting("endpoint.vendor.token", "T");
+        Options::read(&host)?.thread(&host, &task("x")).map(|mut thread| thread["config"].take())
+    }
+
+    #[test]
+    fn the_operators_configuration_stays_beside_ours() {
+        let found = config(
+            r#"{ "model_providers.midplane.request_max_retries": 1, "model_providers": { "other": { "name": "o" } },
+                "model_provider": "other", "a.b.c": [1], "model_providers.midplane.base_url": "http://elsewhere" }"#,
+        );
+        assert_eq!(
+            found,
+            Ok(json!({
+                "a": { "b": { "c": [1] } },
+                "model_provider": "midplane",
+                "model_providers": {
+                    "other": { "name": "o" },
+                    "midplane": {
+                        "name": "midplane", "base_url": "http://127.0.0.1:1/r", "wire_api": "responses",
+                        "experimental_bearer_token": "T", "requires_openai_auth": false, "supports_websockets": false,
+                        "request_max_retries": 1,
+                    },
+                },
+            }))
+        );
+    }
+
+    #[test]
+    fn what_is_no_table_where_one_must_be_is_named() {
+        for text in [r#"{"model_providers": 1}"#, r#"{"a": 1, "a.b": 2}"#, r#"{"model_providers.midplane": "x"}"#, "[]"]
+        {
+            assert_eq!(config(text).expect_err("refused").code, "setting", "{text}");
+        }
+    }
 }

@@ -42,8 +42,11 @@ pub fn answer(
         "mcpServer/elicitation/request" => {
             // Only the question whether a tool may be called has a yes or no; a form would need a person's words.
             let is_call = params["_meta"]["codex_approval_kind"].as_str() == Some("mcp_tool_call");
-            let title = params["message"].as_str().unwrap_or("a tool of an MCP server");
-            if is_call && ask("tool", title) {
+            let words = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let (server, tool) = (words(&params["serverName"]), words(&params["_meta"]["tool_name"]));
+            // Named as the host's own tools of MCP servers are.
+            let title = format!("{server}__{tool} {}", params["_meta"]["tool_params"]);
+            if is_call && ask("tool", &title) {
                 peer.answer(id, &json!({ "action": "accept", "content": {} }))
             } else {
                 peer.answer(id, &json!({ "action": "decline", "content": null }))

@@ -159,6 +159,8 @@ fn begin(task: &Task, mut params: Value, peer: &mut Peer<'_>) -> Result<(Option<
     let method = match &task.session {
         Some(session) => {
             params["threadId"] = json!(session.id);
+            // A long conversation would come back whole, in one line.
+            params["excludeTurns"] = json!(true);
             "thread/resume"
         }
         None => "thread/start",

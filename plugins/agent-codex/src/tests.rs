@@ -1,10 +1,12 @@
 //! Whole runs against a scripted program, in the shapes that the real one was seen to speak.
 
+mod hostile;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use midplane_plugin::agent::{FilesystemAccess, McpServer, Outcome, PermissionMode, Readiness, Session, Task};
-use midplane_plugin::host::{Decision, Exit};
+use midplane_plugin::host::Decision;
 use midplane_plugin::testing::{FakeChild, FakeHost, Step, task};
 use midplane_plugin::{Agent, Error, ErrorKind, Value, json};
 
@@ -120,8 +122,7 @@ fn calls() -> Vec<Step> {
     ]
 }
 
-#[test]
-fn a_whole_run() {
+fn whole_turn() -> Vec<Step> {
     let turn = vec![
         told("turn/started", json!({})),
         item("item/started", json!({ "type": "reasoning", "id": "r1" })),
@@ -143,7 +144,12 @@ fn a_whole_run() {
         told("model/rerouted", json!({ "fromModel": "gpt-x", "toModel": "gpt-z", "reason": "highRiskCyberActivity" })),
         completed("completed", Value::Null),
     ];
-    let host = host().child(program([calls(), turn].concat(), nothing));
+    [calls(), turn].concat()
+}
+
+#[test]
+fn a_whole_run() {
+    let host = host().child(program(whole_turn(), nothing));
     let mut task = task("fix it");
     task.working_directory = Some("/w".into());
     task.system = Some("Be brief.".into());
@@ -230,7 +236,8 @@ fn questions() -> Vec<Step> {
         ask(
             2,
             "mcpServer/elicitation/request",
-            json!({ "message": "Call it?", "_meta": { "codex_approval_kind": "mcp_tool_call" } }),
+            json!({ "serverName": "fs", "message": "Allow it?", "_meta": { "codex_approval_kind": "mcp_tool_call",
+                "persist": ["session", "always"], "tool_name": "read", "tool_params": { "path": "a" } } }),
         ),
         ask(3, "mcpServer/elicitation/request", json!({ "message": "Your name?", "mode": "form" })),
         ask(
@@ -279,7 +286,7 @@ fn section_14_item_7_nothing_is_accepted_that_the_host_did_not_allow() {
         [
             ("command".into(), "rm -r x".into(), Some("c1".into())),
             ("file-change".into(), "add a.rs".into(), Some("f1".into())),
-            ("tool".into(), "Call it?".into(), None),
+            ("tool".into(), r#"fs__read {"path":"a"}"#.into(), None),
         ]
     );
 
@@ -370,15 +377,6 @@ fn section_14_item_12_a_cancel_interrupts_the_turn_clears_its_commands_and_keeps
 }
 
 #[test]
-fn a_program_that_does_not_heed_the_interrupt_is_ended_all_the_same() {
-    let host = host().deadline_ms(60_000).child(program(vec![Step::Cancel], nothing).ignores_eof().ignores_terminate());
-    let outcome = run(&host, task("x"));
-    assert_eq!(outcome.finish_reason, "interrupted");
-    assert!(outcome.metadata.contains(r#""commands_not_cleared":"no-answer""#), "{}", outcome.metadata);
-    assert_eq!(host.stops(), ["close-stdin", "terminate", "kill"]);
-}
-
-#[test]
 fn what_the_user_adds_goes_to_the_turn_or_when_it_is_over_to_one_more() {
     let calls = Rc::new(RefCell::new(0));
     let seen = calls.clone();
@@ -434,95 +432,6 @@ fn model_turns_that_are_used_up_end_the_run() {
     task.max_rounds = Some(2);
     let outcome = run(&host, task);
     assert_eq!(outcome.finish_reason, "max_turns");
-    assert!(host.written().iter().any(|line| line.contains("turn/interrupt")));
-}
-
-/// What can go wrong, as outcomes.
-#[test]
-fn a_program_that_misbehaves_gives_a_typed_outcome() {
-    let retry = told(
-        "error",
-        json!({ "willRetry": true, "error": { "message": "gone", "codexErrorInfo": { "responseStreamDisconnected": { "httpStatusCode": 502 } } } }),
-    );
-    let rows: Vec<(&str, FakeChild)> = vec![
-        (
-            "dies in the turn",
-            program(
-                [calls(), vec![Step::Stderr("panicked\u{1b}[31m at x\n".into()), Step::Exit(Exit::Code(101))]].concat(),
-                nothing,
-            ),
-        ),
-        ("is killed", program(vec![Step::Exit(Exit::Signal("SIGKILL".into()))], nothing)),
-        ("retries and succeeds", program(vec![retry, says("ok"), completed("completed", Value::Null)], nothing)),
-        ("ends with nothing", program(vec![completed("completed", Value::Null)], nothing)),
-        ("ends with another word", program(vec![says("x"), completed("paused", Value::Null)], nothing)),
-        ("interrupts itself", program(vec![says("partial"), completed("interrupted", Value::Null)], nothing)),
-        (
-            "speaks of another turn",
-            program(
-                vec![
-                    Step::json(
-                        &json!({ "method": "item/completed", "params": { "threadId": THREAD, "turnId": "other", "item": { "type": "agentMessage", "id": "m", "text": "not mine", "phase": "final_answer" } } }),
-                    ),
-                    Step::json(
-                        &json!({ "method": "item/completed", "params": { "threadId": "subagent", "turnId": TURN, "item": { "type": "agentMessage", "id": "m", "text": "nor this" } } }),
-                    ),
-                    Step::Line("{\"method\":1}".into()),
-                    Step::Line("garbage".into()),
-                    Step::Line("[]".into()),
-                    says("mine"),
-                    completed("completed", Value::Null),
-                ],
-                nothing,
-            ),
-        ),
-        (
-            "writes garbage and ends",
-            FakeChild::new().at_start(vec![Step::Line("Usage: codex [OPTIONS]".into()), Step::Exit(Exit::Code(2))]),
-        ),
-        ("is silent", FakeChild::new()),
-        (
-            "is too old",
-            FakeChild::new()
-                .on_line(|_| vec![Step::Line(r#"{"id":"1","result":{"userAgent":"codex/0.100.0"}}"#.into())]),
-        ),
-        (
-            "refuses the thread",
-            FakeChild::new().on_line(|line| {
-                let message: Value = serde_json::from_str(line).expect("a message");
-                vec![Step::json(&match message["method"].as_str() {
-                    Some("initialize") => json!({ "id": message["id"], "result": { "userAgent": "codex/0.163.0" } }),
-                    _ => json!({ "id": message["id"], "error": { "code": -32602, "message": "bad sandbox" } }),
-                })]
-            }),
-        ),
-    ];
-    let mut text = String::new();
-    for (name, child) in rows {
-        let host = host().child(child);
-        let ended = match CodexAgent::run(&host, task("x")) {
-            Ok(outcome) => shown(&outcome),
-            Err(error) => format!("{:?} {}: {}", error.kind, error.code, error.message),
-        };
-        text.push_str(&format!("== {name} ({})\n{ended}\n", host.stops().join(" ")));
-    }
-    for error in [Error::not_found("program", "none"), Error::denied("command", "grant `command:codex` is missing")] {
-        let host = host().child_error(error);
-        let error = CodexAgent::run(&host, task("x")).expect_err("not started");
-        text.push_str(&format!("== not started\n{:?} {}: {}\n", error.kind, error.code, error.message));
-    }
-    insta::assert_snapshot!(text);
-}
-
-#[test]
-fn a_silent_vendor_is_interrupted() {
-    let host = host().setting("first_event_s", "5").setting("idle_s", "2").child(program(vec![], interruptible));
-    let outcome = run(&host, task("x"));
-    let error = outcome.error.expect("typed");
-    assert_eq!(
-        (outcome.finish_reason.as_str(), error.kind, error.code.as_str()),
-        ("failed", ErrorKind::Uncertain, "first-event")
-    );
     assert!(host.written().iter().any(|line| line.contains("turn/interrupt")));
 }
 

@@ -155,7 +155,13 @@ impl<'h> Turn<'h> {
             "fileChange" => self.file_change(&id, item, is_done),
             "mcpToolCall" => {
                 let failed = item["status"].as_str() != Some("completed") || !item["error"].is_null();
-                let status = if failed { CallStatus::Error } else { CallStatus::Ok };
+                let why = item["error"]["message"].as_str().unwrap_or_default();
+                let status = match failed {
+                    // All that tells a call that was not allowed from one that failed.
+                    true if why.starts_with("user rejected") => CallStatus::Declined,
+                    true => CallStatus::Error,
+                    false => CallStatus::Ok,
+                };
                 let result = texts(&item["result"]["content"], "text");
                 let name = item["tool"].as_str().unwrap_or("mcp");
                 self.call(&id, name, &item["arguments"], is_done.then_some((status, &result)), item)

@@ -27,7 +27,7 @@ pub fn message(role: &str, text: &str) -> Value {
     json!({ "role": role, "parts": [{ "text": text }] })
 }
 
-/// All answers go into one message, in the order of the calls. Name and id are put in by [`matched`].
+/// All answers go into one message, in the order of the calls. Name and id are put in when they are sent.
 #[must_use]
 pub fn answers(answers: &[Answer]) -> Value {
     let part = |answer: &Answer| {
@@ -39,71 +39,55 @@ pub fn answers(answers: &[Answer]) -> Value {
 
 /// The body of the request for the next reply.
 pub fn body(gemini: &Gemini, turn: &Turn<'_>) -> Result<Value> {
-    let mut body = json!({ "contents": matched(turn.messages) });
-    if !turn.system.is_empty() {
-        body["systemInstruction"] = json!({ "parts": [{ "text": turn.system }] });
-    }
-    if !turn.tools.is_empty() {
-        let tools = turn.tools.iter().map(|tool| {
-            let schema = parts::schema(&tool.input_schema)?;
-            Ok(json!({ "name": tool.name, "description": tool.description, "parametersJsonSchema": schema }))
-        });
-        let tools = tools.collect::<Result<Vec<Value>>>()?;
-        body["tools"] = json!([{ "functionDeclarations": tools }]);
-        if let Some(name) = turn.force_tool {
-            body["toolConfig"] = json!({ "functionCallingConfig": { "mode": "ANY", "allowedFunctionNames": [name] } });
-        }
-    }
+    let tools = parts::tools(
+        turn.tools,
+        |tool, schema| json!({ "name": tool.name, "description": tool.description, "parametersJsonSchema": schema }),
+    )?;
+    let forced = turn
+        .force_tool
+        .filter(|_| tools.is_some())
+        .map(|name| json!({ "functionCallingConfig": { "mode": "ANY", "allowedFunctionNames": [name] } }));
     let effort = gemini.thinking(turn)?;
-    let mut thinking = json!({});
-    match effort {
-        Thinking::Default => {}
-        Thinking::Budget(tokens) => thinking["thinkingBudget"] = json!(tokens),
-        Thinking::Level(level) => thinking["thinkingLevel"] = json!(level.to_uppercase()),
-    }
-    if gemini.wants_thoughts(turn.model, effort) {
-        thinking["includeThoughts"] = json!(true);
-    }
-    let mut config = json!({});
-    if thinking != json!({}) {
-        config["thinkingConfig"] = thinking;
-    }
-    if let Some(tokens) = gemini.max_tokens {
-        config["maxOutputTokens"] = json!(tokens);
-    }
-    if config != json!({}) {
-        body["generationConfig"] = config;
-    }
-    Ok(body)
+    let (budget, level) = match effort {
+        Thinking::Default => (None, None),
+        Thinking::Budget(tokens) => (Some(json!(tokens)), None),
+        Thinking::Level(level) => (None, Some(json!(level.to_uppercase()))),
+    };
+    let thoughts = gemini.wants_thoughts(turn.model, effort).then_some(json!(true));
+    let thinking = [("thinkingBudget", budget), ("thinkingLevel", level), ("includeThoughts", thoughts)];
+    let config = [("thinkingConfig", parts::object(thinking)), ("maxOutputTokens", gemini.max_tokens.map(Value::from))];
+    Ok(parts::object([
+        ("contents", Some(Value::Array(matched(turn.messages)))),
+        ("systemInstruction", (!turn.system.is_empty()).then(|| json!({ "parts": [{ "text": turn.system }] }))),
+        ("tools", tools.map(|tools| json!([{ "functionDeclarations": tools }]))),
+        ("toolConfig", forced),
+        ("generationConfig", parts::object(config)),
+    ])
+    .unwrap_or_default())
 }
 
 /// The messages with each answer under the name and id of its call. The vendor matches by id where it gave one, and by
 /// order where it did not; the loop answers all calls in their order, so that is what is gone by here.
 fn matched(messages: &[Value]) -> Vec<Value> {
-    let mut open: Vec<&Value> = Vec::new();
-    let mut out = Vec::with_capacity(messages.len());
-    for message in messages {
-        let mut sent = message.clone();
-        let parts = message["parts"].as_array();
-        let calls = parts.into_iter().flatten().filter_map(|part| part.get("functionCall"));
-        if message["role"] == "model" {
-            open = calls.collect();
+    let mut sent = messages.to_vec();
+    let mut open = Vec::new();
+    for message in &mut sent {
+        // A transcript can be a caller's, so nothing about its shape is known.
+        let is_models = message["role"] == "model";
+        let parts = message.get_mut("parts").and_then(Value::as_array_mut);
+        if is_models {
+            open = parts.into_iter().flatten().filter_map(|part| part.get("functionCall").cloned()).collect();
+            continue;
         }
-        let mut next = open.iter();
-        for part in sent["parts"].as_array_mut().into_iter().flatten() {
-            let Some(response) = part.get_mut("functionResponse") else { continue };
-            let Some(call) = next.next() else { continue };
-            for field in ["name", "id"] {
-                if response.get(field).is_none()
-                    && let Some(value) = call.get(field)
-                {
-                    response[field] = value.clone();
-                }
+        let responses =
+            parts.into_iter().flatten().filter_map(|part| part.get_mut("functionResponse")?.as_object_mut());
+        for (response, call) in responses.zip(&open) {
+            for field in ["name", "id"].into_iter().filter(|field| call.get(field).is_some()) {
+                response.entry(field).or_insert_with(|| call[field].clone());
             }
         }
-        out.push(sent);
     }
-    out
+    sent
 }
 
 /// Decodes one stream.

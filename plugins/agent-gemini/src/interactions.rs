@@ -44,38 +44,29 @@ pub fn body(gemini: &Gemini, turn: &Turn<'_>) -> Result<Value> {
     let last = turn.messages.iter().rposition(is_mark).filter(|_| gemini.store);
     let new = last.map_or(turn.messages, |at| &turn.messages[at + 1..]);
     let input: Vec<&Value> = new.iter().filter(|message| !is_mark(message)).collect();
-    let mut body = json!({ "model": turn.model, "stream": true, "store": gemini.store, "input": input });
-    if let Some(at) = last {
-        body["previous_interaction_id"] = turn.messages[at]["id"].clone();
-    }
-    if !turn.system.is_empty() {
-        body["system_instruction"] = json!(turn.system);
-    }
-    let mut config = json!({});
-    if !turn.tools.is_empty() {
-        let tools = turn.tools.iter().map(|tool| {
-            let schema = parts::schema(&tool.input_schema)?;
-            Ok(json!({ "type": "function", "name": tool.name, "description": tool.description, "parameters": schema }))
-        });
-        body["tools"] = Value::Array(tools.collect::<Result<_>>()?);
-        if let Some(name) = turn.force_tool {
-            config["tool_choice"] = json!({ "allowed_tools": { "mode": "any", "tools": [name] } });
-        }
-    }
+    let tools = parts::tools(
+        turn.tools,
+        |tool, schema| json!({ "type": "function", "name": tool.name, "description": tool.description, "parameters": schema }),
+    )?;
+    let forced = turn.force_tool.filter(|_| tools.is_some());
     let effort = gemini.thinking(turn)?;
-    if let Thinking::Level(level) = effort {
-        config["thinking_level"] = json!(level);
-    }
-    if gemini.wants_thoughts(turn.model, effort) {
-        config["thinking_summaries"] = json!("auto");
-    }
-    if let Some(tokens) = gemini.max_tokens {
-        config["max_output_tokens"] = json!(tokens);
-    }
-    if config != json!({}) {
-        body["generation_config"] = config;
-    }
-    Ok(body)
+    let config = parts::object([
+        ("tool_choice", forced.map(|name| json!({ "allowed_tools": { "mode": "any", "tools": [name] } }))),
+        ("thinking_level", if let Thinking::Level(level) = effort { Some(json!(level)) } else { None }),
+        ("thinking_summaries", gemini.wants_thoughts(turn.model, effort).then_some(json!("auto"))),
+        ("max_output_tokens", gemini.max_tokens.map(Value::from)),
+    ]);
+    Ok(parts::object([
+        ("model", Some(json!(turn.model))),
+        ("stream", Some(json!(true))),
+        ("store", Some(json!(gemini.store))),
+        ("input", Some(json!(input))),
+        ("previous_interaction_id", last.map(|at| turn.messages[at]["id"].clone())),
+        ("system_instruction", (!turn.system.is_empty()).then_some(json!(turn.system))),
+        ("tools", tools),
+        ("generation_config", config),
+    ])
+    .unwrap_or_default())
 }
 
 fn is_mark(message: &Value) -> bool {

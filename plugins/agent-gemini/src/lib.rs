@@ -6,7 +6,7 @@
 //!
 //! # Layout
 //! - this file: settings and URLs, and which of the two APIs is spoken
-//! - [`content`]: `generateContent`
+//! - [`content`]: the older API, `generateContent`
 //! - [`interactions`]: the Interactions API
 //! - [`wire`]: what both share: thinking, names of models, errors
 //!

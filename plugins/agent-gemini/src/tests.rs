@@ -314,6 +314,27 @@ fn a_cancel_in_the_stream_keeps_the_text_and_the_conversation_goes_on() {
     insta::assert_snapshot!(format!("{first}\n\n{}", record(&host, next)));
 }
 
+/// A transcript of a caller can have any shape: it is sent as it is, and the vendor judges it.
+#[test]
+fn a_transcript_of_any_shape_is_sent_and_names_that_are_there_stay() {
+    let transcript = json!([7, "x", null, [], {"role": "model", "parts": "x"}, {"role": "user", "parts": [3, {"functionResponse": "x"}]},
+        {"role": "model", "parts": [{"functionCall": {"name": "a", "id": "1"}}]},
+        {"role": "user", "parts": [{"functionResponse": {"name": "own", "response": {}}}, {"functionResponse": {}}]}]);
+    for api in ["generate-content", "interactions"] {
+        let host = host().setting("api", api).setting("retries_max", "0").reply(said("x"));
+        let mut task = task("go on");
+        task.session = Some(Session { id: "elsewhere".into(), transcript: Some(transcript.to_string()) });
+        Gemini::run(&host, task).expect("an outcome");
+        let body = &host.requests()[0].1;
+        if api == "generate-content" {
+            let mut expected = transcript.clone();
+            expected[7]["parts"][0]["functionResponse"]["id"] = json!("1");
+            expected.as_array_mut().expect("a list").push(json!({"role": "user", "parts": [{"text": "go on"}]}));
+            assert_eq!(body["contents"], expected);
+        }
+    }
+}
+
 /// What is sent for each word: `thinkingConfig`, or why it is refused.
 #[test]
 fn thinking_by_model_and_word() {

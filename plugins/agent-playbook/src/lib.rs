@@ -37,7 +37,8 @@ use limits::OUTPUT_BYTES_MAX;
 use playbook::{Action, OnError, Playbook, Problem, Step};
 
 /// What the agent can do. `budget`: a playbook costs nothing, so every budget is kept.
-const FEATURES: [&str; 8] = [
+const FEATURES: [&str; 10] = [
+    "mcp_support",
     "working_directory",
     "structured_output",
     "streaming",
@@ -45,6 +46,7 @@ const FEATURES: [&str; 8] = [
     "cancellation",
     "budget",
     "tool_filters",
+    "mcp_server_env",
     "files",
 ];
 

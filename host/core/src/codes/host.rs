@@ -236,7 +236,7 @@ codes! {
         "The hidden command `helper` was called by hand or with an order that is none, or could not do its work."
         => "It is for the host itself; `midplane doctor` says whether it works.";
     Unsupported "helper-missing":
-        "A plugin has to be compiled, and the embedding program named no helper that could do it."
+        "A plugin has to be compiled, or an MCP server bridged, and the embedding program named no helper that could do it."
         => "Name it with `Host::builder().helper(path)`: the `midplane` program itself serves.";
     Unsupported "embedded":
         "The plugin is part of this program and cannot be removed."
@@ -515,6 +515,18 @@ codes! {
         => "Use a credential that signs URLs; bearer, header, basic, query and google-oauth only work while the host sends.";
 
     // ---- blobs, keys and values
+    Invalid "mcp-server-form":
+        "An MCP server on the command line is neither a URL nor a program with its arguments."
+        => "Write `NAME=PROGRAM ARGUMENT ...` or `NAME=https://host/path`; a file with a list of servers can say more.";
+    Unavailable "mcp-server":
+        "An MCP server of the task did not start, ended, broke the protocol or refused its client."
+        => "The message has its name, the reason and the end of what it wrote to stderr; run its command by itself to see more.";
+    Limit "mcp-message":
+        "An MCP server sent an event that is larger than `mcp_message_bytes_max`."
+        => "Ask it for less at once; the operator may raise the limit.";
+    Unavailable "mcp-bridge":
+        "The socket by which a program reaches an MCP server of its run cannot be made."
+        => "Check that the folder for temporary files can be written.";
     Denied "endpoint-path":
         "A program called a path at an endpoint of its run that leads out of the URL which the endpoint stands for."
         => "Call paths below that URL; the plugin's manifest names it under `endpoints`.";

@@ -579,7 +579,11 @@ proptest! {
 fn addresses_of_token_endpoints() {
     let permissions = permissions(&PLUGIN.replacen("scheme = \"bearer\"", "scheme = \"google-oauth\"", 1));
     let mut lines = Vec::new();
-    for given in [&["secret:ADMIN_KEY"][..], &["secret:ADMIN_KEY", "address:127.0.0.0/8"], &["address:127.0.0.1"]] {
+    for given in [
+        &["secret:ADMIN_KEY"][..],
+        &["secret:ADMIN_KEY", "address:127.0.0.0/8", "http:https://api.example.com"],
+        &["address:127.0.0.1"],
+    ] {
         let grants = grants(given);
         let profile = profile();
         let rights = Rights { profile: &profile, permissions: &permissions, grants: &grants };

@@ -180,19 +180,6 @@ fn scheme(section: &Section<'_>) -> Result<Scheme> {
     })
 }
 
-/// Scopes of RFC 6749: printable, with one space between.
-fn google_scope(section: &Section<'_>) -> Result<String> {
-    let Some(field) = section.get("scope") else {
-        return Ok(GOOGLE_SCOPE.to_owned());
-    };
-    let text = field.string()?;
-    let word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
-    if text.len() > 1024 || !text.split(' ').all(word) {
-        return Err(field.fail("is not a list of scopes").hint(format!("write for example `{GOOGLE_SCOPE}`")));
-    }
-    Ok(text.to_owned())
-}
-
 /// The header in which a secret can be sent, in lower case; the error is the reason.
 pub(crate) fn credential_header(text: &str) -> Result<String, &'static str> {
     let header = text.to_ascii_lowercase();
@@ -206,6 +193,19 @@ pub(crate) fn credential_header(text: &str) -> Result<String, &'static str> {
         return Err("names a header that the host sets itself, or that belongs to the connection");
     }
     Ok(header)
+}
+
+/// Scopes of RFC 6749: printable, with one space between.
+fn google_scope(section: &Section<'_>) -> Result<String> {
+    let Some(field) = section.get("scope") else {
+        return Ok(GOOGLE_SCOPE.to_owned());
+    };
+    let text = field.string()?;
+    let word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
+    if text.len() > 1024 || !text.split(' ').all(word) {
+        return Err(field.fail("is not a list of scopes").hint(format!("write for example `{GOOGLE_SCOPE}`")));
+    }
+    Ok(text.to_owned())
 }
 
 /// Headers that frame a message, steer the connection, or that the host sets: a secret in one of them would be lost or

@@ -58,7 +58,8 @@ fn a_setting_chooses_the_credential() {
             "[settings.base_url]",
             "[settings.auth]\ntype = \"string\"\ndefault = \"key\"\ndescription = \"how\"\n\n[settings.base_url]",
         )
-        .replacen("credential = \"key\"", "credential = \"{settings.auth}\"", 1);
+        // Its endpoint names it as the permission does.
+        .replace("credential = \"key\"", "credential = \"{settings.auth}\"");
     assert_ne!(text, FULL);
     let manifest = Manifest::parse(&text, "plugin.toml").unwrap();
     let first = |auth: &str| {

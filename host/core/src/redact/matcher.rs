@@ -41,8 +41,11 @@ pub struct Secrets {
     matcher: Option<Arc<Matcher>>,
     weak: Vec<String>,
     /// What went in, for a set with one more.
-    values: Arc<Vec<(String, SecretValue)>>,
+    values: Values,
 }
+
+/// Values by name, shared.
+pub(super) type Values = Arc<Vec<(String, SecretValue)>>;
 
 impl Secrets {
     /// Takes values by name. Of two names for one value the first is shown. Empty values are skipped.
@@ -90,7 +93,7 @@ impl Secrets {
         &self.weak
     }
 
-    pub(super) fn into_parts(self) -> (Option<Arc<Matcher>>, Arc<Vec<(String, SecretValue)>>) {
+    pub(super) fn into_parts(self) -> (Option<Arc<Matcher>>, Values) {
         (self.matcher, self.values)
     }
 }

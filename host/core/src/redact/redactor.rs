@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::matcher::Matcher;
+use super::matcher::{Matcher, Values};
 use super::{SecretValue, Secrets, is_sensitive_key};
 use crate::{Error, Result};
 
@@ -17,7 +17,7 @@ pub const REDACTED: &str = "[redacted]";
 #[derive(Clone, Default)]
 pub struct Redactor {
     pub(super) matcher: Option<Arc<Matcher>>,
-    values: Arc<Vec<(String, SecretValue)>>,
+    values: Values,
 }
 
 impl Redactor {

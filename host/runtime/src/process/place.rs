@@ -94,6 +94,11 @@ impl Place {
         }
     }
 
+    /// The home of its programs, as they see it.
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
+    }
+
     /// The folder to work in for a call without a workspace.
     pub(crate) fn work(&self) -> Result<PathBuf> {
         Ok(self.temporary()?.join("work"))

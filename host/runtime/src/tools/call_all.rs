@@ -135,7 +135,9 @@ impl Prepared {
 
     /// Whether it can run beside others of its kind. What is not run at all can, too.
     fn only_looks(&self) -> bool {
-        self.plan.as_ref().map_or(true, |(tool, _)| matches!(tool.needs(), Needs::Read | Needs::Nothing))
+        self.plan.as_ref().map_or(true, |(tool, _)| {
+            matches!(tool.needs(), Needs::Read | Needs::Nothing | Needs::Elsewhere { looks: true })
+        })
     }
 
     fn request(&self, host: &HostTools, bytes_max: usize) -> Event {

@@ -10,8 +10,7 @@
 //! - [`read_file`], [`write_file`], [`edit_file`], [`move_file`], [`list_dir`], [`glob`], [`grep`], [`shell`],
 //!   [`return_result`]: one tool each
 //! - here: which of them a run has
-//!
-//! Tools of MCP servers will join the list in [`HostTools`]: the rest asks for nothing but [`tool::Tool`].
+//! - [`mcp`]: tools of the task's MCP servers, which join the list when they are first asked for
 //!
 //! # What it never does
 //! No file tool leaves the granted folder, follows a link out of it, or opens what is not a file. No tool but `shell`
@@ -24,6 +23,7 @@ mod files;
 mod glob;
 mod grep;
 mod list_dir;
+pub(crate) mod mcp;
 mod move_file;
 mod read_file;
 mod return_result;
@@ -50,6 +50,7 @@ use serde_json::Value;
 pub(crate) use self::files::{Change, FileChange};
 
 use self::files::Files;
+use self::mcp::Servers;
 use self::return_result::ReturnResult;
 use self::shell::Shell;
 use self::tool::{Needs, OnFiles, Tool};
@@ -83,6 +84,7 @@ pub(crate) struct HostTools {
     place: Arc<Place>,
     files: Option<Arc<Files>>,
     result: Option<Arc<ReturnResult>>,
+    servers: Option<Servers>,
     /// How many calls there were.
     calls: AtomicU64,
     /// Whether the audit says what a command of `shell` is kept from.
@@ -129,9 +131,30 @@ impl HostTools {
             place,
             files,
             result,
+            servers: None,
             calls: AtomicU64::new(0),
             sandbox_said: AtomicBool::new(false),
         })
+    }
+
+    /// The same with the tools of MCP servers, which are started when they are first asked for.
+    pub(crate) fn with_servers(self, servers: Servers) -> Self {
+        Self { servers: Some(servers), ..self }
+    }
+
+    /// Ends what runs for these tools beside a call: MCP servers.
+    pub(crate) async fn close(&self) {
+        if let Some(servers) = &self.servers {
+            servers.close().await;
+        }
+    }
+
+    /// Starts the MCP servers, unless they were.
+    async fn start_servers(&self) -> Result<()> {
+        if let Some(servers) = &self.servers {
+            servers.tools(|name| self.is_listed(name)).await?;
+        }
+        Ok(())
     }
 
     /// The answer that the agent gave through `return_result`, in the task's schema; the last one, if there were several.
@@ -146,7 +169,15 @@ impl HostTools {
 
     fn all(&self) -> impl Iterator<Item = Arc<dyn Tool>> {
         let result = self.result.iter().map(|result| Arc::clone(result) as Arc<dyn Tool>);
-        BUILT_IN.iter().cloned().chain(result)
+        let served = self.servers.iter().flat_map(|servers| servers.known()).cloned();
+        BUILT_IN.iter().cloned().chain(served).chain(result)
+    }
+
+    /// Whether the task's own lists let a tool be used.
+    fn is_listed(&self, name: &str) -> bool {
+        let ToolPolicy { allowed_tools, disallowed_tools, .. } = &self.policy;
+        let allowed = allowed_tools.is_empty() || allowed_tools.iter().any(|allowed| allowed == name);
+        allowed && !disallowed_tools.iter().any(|disallowed| disallowed == name)
     }
 
     /// The tool of a name, if there is one and the run may use it; with the grants that it rests on.
@@ -165,13 +196,19 @@ impl HostTools {
         let needs = tool.needs();
         // What the host itself offers for the answer is no tool in the task's sense.
         if needs != Needs::Nothing {
-            let listed = policy.allowed_tools.is_empty() || policy.allowed_tools.iter().any(|allowed| allowed == name);
-            if !listed || policy.disallowed_tools.iter().any(|disallowed| disallowed == name) {
+            if !self.is_listed(name) {
                 return denied("the task does not allow it");
             }
         }
         let write = match needs {
             Needs::Nothing => return Ok(None),
+            // Nobody can keep a server from writing where it may: all there is to go by is its own word.
+            Needs::Elsewhere { looks: false } if policy.filesystem_read_only => {
+                return denied(
+                    "the task wants a read-only file system, and the server does not say that it only looks",
+                );
+            }
+            Needs::Elsewhere { .. } => return Ok(tool.grants()),
             Needs::Read => false,
             Needs::Write | Needs::Shell => true,
         };
@@ -207,17 +244,24 @@ impl HostTools {
 #[async_trait]
 impl Tools for HostTools {
     async fn offered(&self) -> Result<Vec<Offered>> {
+        self.start_servers().await?;
         let usable = self.all().filter(|tool| self.permit(tool.as_ref()).is_ok());
         Ok(usable
             .map(|tool| Offered {
                 name: tool.name().to_owned(),
-                description: tool.description().to_owned(),
-                input_schema: tool.input_schema().to_string(),
+                // A server's own words come from outside.
+                description: self.redactor.text(tool.description()).into_owned(),
+                input_schema: self.redactor.text(&tool.input_schema().to_string()).into_owned(),
             })
             .collect())
     }
 
     async fn call_all(&self, calls: Vec<ToolCall>) -> Result<Vec<ToolAnswer>> {
+        // A loop may know the names from elsewhere and never ask what is offered.
+        let known = |call: &ToolCall| self.all().any(|tool| tool.name() == call.name);
+        if self.servers.is_some() && !self.call.control.is_cancelled() && !calls.iter().all(known) {
+            self.call.control.guard(self.start_servers()).await?;
+        }
         call_all::call_all(self, calls).await
     }
 }

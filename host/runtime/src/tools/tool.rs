@@ -26,6 +26,11 @@ pub(super) enum Needs {
     Write,
     /// The shell.
     Shell,
+    /// None here: what it does is done by a server that was granted.
+    Elsewhere {
+        /// Whether the server says that it changes nothing.
+        looks: bool,
+    },
 }
 
 /// One tool.
@@ -39,6 +44,10 @@ pub(super) trait Tool: Send + Sync {
     fn input_schema(&self) -> &Value;
     /// The right that it rests on.
     fn needs(&self) -> Needs;
+    /// The grants that it rests on beside those of [`Self::needs`].
+    fn grants(&self) -> Option<String> {
+        None
+    }
     /// The arguments, if they fit the schema; else `invalid`, naming the field.
     fn check(&self, arguments: Value) -> Result<Value>;
     /// Does it. An error becomes a failed answer. Ends soon after `stop` is set.

@@ -1,10 +1,10 @@
 //! Small pieces of a translation that most vendors need: reading an event, a call, counters.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::agent::Usage;
 use crate::error::{Error, Result};
-use crate::host::Call;
+use crate::host::{Call, Tool};
 use crate::sse::SseEvent;
 
 /// The error of data that no stream of the vendor has.
@@ -45,6 +45,20 @@ pub fn joined_input(pieces: &str) -> Result<Option<Value>> {
     }
     let read = serde_json::from_str(pieces);
     read.map(Some).map_err(|error| malformed(&format!("the input of a tool call is not JSON: {error}")))
+}
+
+/// An object of those fields that have a value; none where no field has one.
+#[must_use]
+pub fn object<const N: usize>(fields: [(&str, Option<Value>); N]) -> Option<Value> {
+    let set = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    let object: Map<String, Value> = set.collect();
+    (!object.is_empty()).then_some(Value::Object(object))
+}
+
+/// The tools in the vendor's form, which is made of a tool and its schema; none where there are no tools.
+pub fn tools(tools: &[Tool], form: impl Fn(&Tool, Value) -> Value) -> Result<Option<Value>> {
+    let tools: Result<Vec<Value>> = tools.iter().map(|tool| Ok(form(tool, schema(&tool.input_schema)?))).collect();
+    Ok(Some(tools?).filter(|tools| !tools.is_empty()).map(Value::Array))
 }
 
 /// The JSON Schema of a tool as vendors take it: they know no `$schema`.
@@ -104,6 +118,18 @@ mod tests {
         for bad in ["[1]", "{", ""] {
             assert_eq!(event_data(&event(bad)).expect_err("malformed").code, "stream-malformed", "{bad}");
         }
+    }
+
+    #[test]
+    fn fields_and_tools_that_are_not_there_are_left_out() {
+        assert_eq!(object([("a", None), ("b", None)]), None);
+        assert_eq!(object([("a", Some(json!(1))), ("b", None)]), Some(json!({"a": 1})));
+        let tool = |schema: &str| Tool { name: "t".into(), description: String::new(), input_schema: schema.into() };
+        let form = |tool: &Tool, schema: Value| json!([tool.name, schema]);
+        assert_eq!(tools(&[], form), Ok(None));
+        let with_schema = tool(r#"{"$schema": "x", "type": "object"}"#);
+        assert_eq!(tools(&[with_schema], form), Ok(Some(json!([["t", {"type": "object"}]]))));
+        assert_eq!(tools(&[tool("{")], form).expect_err("no JSON").code, "not-json");
     }
 
     #[test]

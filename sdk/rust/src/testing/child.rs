@@ -8,6 +8,9 @@ use super::socket::{self, Dialed, FakeSocket};
 use crate::error::{Error, Result};
 use crate::host::{Command, Exit, Host, Output, Process, Socket, StopMode};
 
+/// Waits for nothing after which a test has shown that the plugin never ends.
+const TIMEOUTS_MAX: usize = 100_000;
+
 type LineFn = Box<dyn FnMut(&str) -> Vec<Step>>;
 
 /// One thing that a scripted program does.
@@ -129,6 +132,7 @@ pub(super) struct Running<'h> {
     exit: RefCell<Option<Exit>>,
     cancel_said: Cell<bool>,
     signals_said: Cell<usize>,
+    timeouts: Cell<usize>,
     sockets: RefCell<VecDeque<Result<FakeSocket>>>,
 }
 
@@ -146,6 +150,7 @@ impl<'h> Running<'h> {
             exit: RefCell::new(None),
             cancel_said: Cell::new(false),
             signals_said: Cell::new(0),
+            timeouts: Cell::new(0),
             sockets: RefCell::new(child.sockets),
         }
     }
@@ -218,10 +223,13 @@ impl<'h> Process<'h> for Running<'h> {
                 return self.next(bytes_max, timeout_ms);
             }
             None => {
-                let waiting = self.host.signals.borrow().len();
-                if waiting > self.signals_said.replace(waiting) {
+                // Each is said once, also when nobody has asked for the one before.
+                if self.host.steered.get() > self.signals_said.get() {
+                    self.signals_said.set(self.signals_said.get() + 1);
                     return Ok(Output::Signal);
                 }
+                self.timeouts.set(self.timeouts.get() + 1);
+                assert!(self.timeouts.get() < TIMEOUTS_MAX, "the plugin waits for ever for a program that is silent");
                 self.host.advance(timeout_ms.into());
                 // An elapsed deadline is a cancel.
                 if self.host.cancelled() && !self.cancel_said.replace(true) {

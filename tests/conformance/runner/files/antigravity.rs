@@ -99,7 +99,8 @@ async fn played(case: &Case<'_>) -> Result<Ours, Error> {
     if let Some(raised) = expect.get("raised") {
         // A vendor's exception there is an outcome here, so that what was heard is not lost.
         if outcome.finish_reason.as_str() != "failed" {
-            ours = ours.differs(format!("ours ended as `{}`, the original raised {raised}", outcome.finish_reason));
+            ours = ours
+                .differs(format!("ours ended as `{}`, the original raised {raised}", outcome.finish_reason.as_str()));
         }
     } else {
         ours = ours.equal("the result", &shape(&result::to_json(&outcome)), &shape(&expect["result"]));

@@ -56,7 +56,7 @@ async fn played(case: &Case<'_>) -> Result<Ours, Error> {
     let (folder, workspace) = (tempfile::tempdir().map_err(io)?, tempfile::tempdir().map_err(io)?);
     let program = Path::new(env!("CARGO_BIN_EXE_conformance-program"));
     let path = guest_program::install(program, folder.path(), "claude", &script(input)).map_err(io)?;
-    let host = host(&path, &input["adapter_config"]).await?;
+    let host = host(&path, input).await?;
 
     let mut asked = task::from_json(&input["task"], "task").map_err(Error::from)?;
     let has_folder = asked.workspace.is_some();
@@ -70,7 +70,11 @@ async fn played(case: &Case<'_>) -> Result<Ours, Error> {
             let field = refusal.issues.first().map(|issue| task::gate_field(&issue.field).to_owned());
             let raised = json!({ "type": errors::original(&refusal.error), "field": field });
             let theirs = json!({ "type": expect["raised"]["type"], "field": expect["raised"]["field"] });
-            return Ok(Ours::refused(refusal.error.code.to_string()).equal("what is raised", &raised, &theirs));
+            let ours = Ours::refused(refusal.error.code.to_string());
+            if expect.get("raised").is_none() {
+                return Ok(ours.differs(format!("the task is refused: {}", refusal.error)));
+            }
+            return Ok(ours.equal("what is raised", &raised, &theirs));
         }
     };
     let outcome = run.outcome().await?;
@@ -89,7 +93,8 @@ async fn played(case: &Case<'_>) -> Result<Ours, Error> {
     if let Some(raised) = expect.get("raised") {
         // A vendor's exception there is an outcome here, so that what was heard is not lost.
         if outcome.finish_reason.as_str() != "failed" {
-            ours = ours.differs(format!("ours ended as `{}`, the original raised {raised}", outcome.finish_reason));
+            let ended = outcome.finish_reason.as_str();
+            ours = ours.differs(format!("ours ended as `{ended}`, the original raised {raised}"));
         }
     } else {
         ours = ours.equal("the result", &shape(&result::to_json(&outcome)), &shape(&expect["result"]));
@@ -104,8 +109,9 @@ async fn played(case: &Case<'_>) -> Result<Ours, Error> {
     Ok(ours.equal("what was asked of the vendor", &asked_by_ours(&records), &asked_by_original(wanted)))
 }
 
-/// A host with one profile of the plugin, whose program this is.
-async fn host(program: &Path, config_of_case: &Value) -> Result<Host, Error> {
+/// A host with one profile of the plugin, whose program this is, with all the grants that the case needs.
+async fn host(program: &Path, input: &Value) -> Result<Host, Error> {
+    let config_of_case = &input["adapter_config"];
     let mut settings: BTreeMap<String, Value> =
         BTreeMap::from([("program".to_owned(), json!(program)), ("endpoint".to_owned(), json!(false))]);
     let same_here = [("default_model", "model"), ("verbatim_prompts", "verbatim_prompts")];
@@ -127,10 +133,20 @@ async fn host(program: &Path, config_of_case: &Value) -> Result<Host, Error> {
         builder = builder.plugin(*plugin);
     }
     let host = builder.open().await?;
-    let variables =
-        ["CLAUDE_CODE_ENTRYPOINT", "CLAUDE_CODE_SDK_READS_SESSION_STATE", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"];
-    let grants = variables.map(|name| format!("env:{name}"));
-    for grant in [format!("command:{}", program.display()), "workspace:read-write".to_owned()].iter().chain(&grants) {
+    let variables = [
+        "ANTHROPIC_AUTH_TOKEN",
+        "ANTHROPIC_BASE_URL",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC",
+        "CLAUDE_CODE_ENTRYPOINT",
+        "CLAUDE_CODE_SDK_READS_SESSION_STATE",
+    ];
+    let mut grants = vec![format!("command:{}", program.display()), "workspace:read-write".to_owned()];
+    grants.extend(variables.map(|name| format!("env:{name}")));
+    for server in input["task"]["mcp_servers"].as_array().into_iter().flatten() {
+        grants.extend(server["command"].as_str().map(|command| format!("command:{command}")));
+        grants.extend(server["env"].as_object().into_iter().flatten().map(|(name, _)| format!("env:{name}")));
+    }
+    for grant in &grants {
         host.allow(KIND, &grant.parse()?).await?;
     }
     Ok(host)
@@ -239,7 +255,7 @@ fn asked_by_ours(records: &[Value]) -> Value {
                 }
             }
             (_, Some("mcp_set_servers")) => {
-                asked.insert("servers".to_owned(), request["servers"].clone());
+                asked.insert("servers".to_owned(), names(&request["servers"]));
             }
             _ => {}
         }
@@ -267,7 +283,7 @@ fn asked_by_original(wanted: &Value) -> Value {
         match (name.as_str(), value) {
             ("output_format", value) => drop(asked.insert("schema".to_owned(), value["schema"].clone())),
             ("system_prompt", value) => drop(asked.insert("system".to_owned(), value.clone())),
-            ("mcp_servers", value) => drop(asked.insert("servers".to_owned(), value.clone())),
+            ("mcp_servers", value) => drop(asked.insert("servers".to_owned(), names(value))),
             ("verbatim_prompts", value) => drop(asked.insert("verbatim".to_owned(), value.clone())),
             ("allowed_tools" | "disallowed_tools" | "setting_sources", Value::Array(list)) => {
                 let list: Vec<&str> = list.iter().filter_map(Value::as_str).collect();
@@ -316,11 +332,16 @@ fn flags(argv: &[&str], asked: &mut Map<String, Value>) {
     }
 }
 
+/// The names of servers. What is started for one is the host's to say: a bridge of its own, which holds no secret.
+fn names(servers: &Value) -> Value {
+    servers.as_object().into_iter().flatten().map(|(name, _)| json!(name)).collect()
+}
+
 /// One wish. A list, and a system prompt, that are empty are none: the original's SDK always passes a prompt.
 fn meaning(name: &str, value: &str, asked: &mut Map<String, Value>) {
     let value = match name {
         "schema" => serde_json::from_str(value).unwrap_or_default(),
-        "servers" => serde_json::from_str::<Value>(value).map(|all| all["mcpServers"].clone()).unwrap_or_default(),
+        "servers" => serde_json::from_str::<Value>(value).map(|all| names(&all["mcpServers"])).unwrap_or_default(),
         "max_budget_usd" => json!(value.parse::<f64>().ok()),
         "system" | "setting_sources" | "disallowed_tools" if value.is_empty() => return,
         // Ours holds a scope itself, so built-in tools stand on its vector by name.

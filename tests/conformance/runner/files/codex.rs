@@ -84,7 +84,8 @@ async fn played(case: &Case<'_>) -> Result<Ours, Error> {
     if let Some(raised) = expect.get("raised") {
         // A vendor's exception there is an outcome here, so that what was heard is not lost.
         if outcome.finish_reason.as_str() != "failed" {
-            ours = ours.differs(format!("ours ended as `{}`, the original raised {raised}", outcome.finish_reason));
+            ours = ours
+                .differs(format!("ours ended as `{}`, the original raised {raised}", outcome.finish_reason.as_str()));
         }
     } else {
         let shape = |value: &Value| shaped_result(value, input);
@@ -99,7 +100,12 @@ async fn played(case: &Case<'_>) -> Result<Ours, Error> {
     }
     let wanted = &expect["vendor_request"];
     let cwd = |value: &str| (has_folder && value == place).then_some("<folder>");
-    Ok(ours.equal("what was asked of the vendor", &asked_by_ours(&records, cwd), &asked_by_original(wanted)))
+    let (mut asked, mut theirs) = (asked_by_ours(&records, cwd), asked_by_original(wanted));
+    if wanted.get("stdin").is_some() {
+        // What was seen on the wire there has no environment.
+        (asked["env"], theirs["env"]) = (Value::Null, Value::Null);
+    }
+    Ok(ours.equal("what was asked of the vendor", &asked, &theirs))
 }
 
 /// A host with one profile of the plugin, whose program this is.
@@ -240,6 +246,10 @@ fn asked_by_ours(records: &[Value], cwd: impl Fn(&str) -> Option<&'static str>) 
     let argv = records.first().map(|record| record["argv"].clone()).unwrap_or_default();
     let read: Vec<Value> = records.iter().map(|record| record["read"].clone()).collect();
     let mut asked = of_wire(&argv, &read);
+    let home = records.first().map(|record| record["env"]["CODEX_HOME"].clone()).unwrap_or_default();
+    if home.is_string() && home != HOME {
+        asked["env"]["CODEX_HOME"] = home;
+    }
     for part in ["thread", "turn"] {
         if let Some(folder) = asked[part]["cwd"].as_str() {
             match cwd(folder) {
@@ -301,14 +311,15 @@ fn of_wire(argv: &Value, lines: &[Value]) -> Value {
             _ => {}
         }
     }
+    let mut config = flat(&Value::Object(config));
     // In ours it is always there, in the original until a caller names overrides of his own.
     config.remove("features.plugins");
-    json!({ "config": config, "thread": thread, "turn": turn, "answers": answers })
+    json!({ "config": config, "env": {}, "thread": thread, "turn": turn, "answers": answers })
 }
 
 fn of_client(wanted: &Value) -> Value {
     let overrides = wanted["config"]["config_overrides"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let mut config: Map<String, Value> = overrides.filter_map(override_of).collect();
+    let mut config = flat(&Value::Object(overrides.filter_map(override_of).collect()));
     config.remove("features.plugins");
     let wire = |value: &Value, names: &[&str]| {
         let mut params = camel(value, &["output_schema"]);
@@ -329,13 +340,28 @@ fn of_client(wanted: &Value) -> Value {
     if turn["sandbox"].is_string() {
         turn["network"] = json!(false);
     }
-    json!({ "config": config, "thread": thread, "turn": turn, "answers": [] })
+    let env = if wanted["config"]["env"].is_null() { json!({}) } else { wanted["config"]["env"].clone() };
+    json!({ "config": config, "env": env, "thread": thread, "turn": turn, "answers": [] })
 }
 
 /// These fields of a message, as far as they are there.
 fn part(params: &Value, names: &[&str]) -> Value {
     let there = names.iter().filter(|name| !params[**name].is_null());
     Value::Object(there.map(|name| ((*name).to_owned(), params[*name].clone())).collect())
+}
+
+/// Tables as names with dots.
+fn flat(config: &Value) -> Map<String, Value> {
+    let mut found = Map::new();
+    for (name, value) in config.as_object().into_iter().flatten() {
+        match value {
+            Value::Object(_) => {
+                found.extend(flat(value).into_iter().map(|(rest, value)| (format!("{name}.{rest}"), value)))
+            }
+            value => drop(found.insert(name.clone(), value.clone())),
+        }
+    }
+    found
 }
 
 /// `a.b=VALUE` of the program's command line: a value that is no TOML is text.

@@ -57,7 +57,6 @@ pub(crate) fn accept(
 ) -> Result<(Socket, Receiver<String>), String> {
     loop {
         let (stream, _) = listener.accept().map_err(|error| error.to_string())?;
-        #[expect(clippy::result_large_err, reason = "the shape of the library's callback")]
         let check = |request: &Request, response: Response| -> Result<Response, ErrorResponse> {
             let shown = |(name, wanted): (&String, &String)| {
                 let wanted = pattern::filled_text(wanted, captures);

@@ -57,9 +57,9 @@ pub(crate) struct TaskArgs {
     /// Not this tool; repeatable
     #[arg(long, value_name = "TOOL")]
     deny_tool: Vec<String>,
-    /// File with MCP servers: a YAML or JSON list of `name`, `command`, `args`, `env`
-    #[arg(long, value_name = "FILE")]
-    mcp: Option<PathBuf>,
+    /// MCP server: a program with its arguments or a URL; or a YAML or JSON file with a list of them; repeatable
+    #[arg(long, value_name = "NAME=PROGRAM ..|NAME=URL|FILE")]
+    mcp: Vec<String>,
     /// Give something along: `skill:DIR`, `file:PATH` or `instructions:PATH`; repeatable
     #[arg(long, value_name = "KIND:PATH[=NAME]", value_parser = values::attachment)]
     attach: Vec<Attachment>,
@@ -90,11 +90,8 @@ impl TaskArgs {
         if let Some(schema) = &self.output_schema {
             task.output_schema = Some(read_schema(schema, inputs)?);
         }
-        if let Some(file) = &self.mcp {
-            let text = inputs.file(file, "the list of MCP servers")?;
-            let servers: Vec<McpServer> = yaml::parse(&text, &file.display().to_string(), "mcp-servers")
-                .map_err(|error| error.hint("it is a list of `name`, `command`, `args` and `env`"))?;
-            task.mcp_servers = servers;
+        if !self.mcp.is_empty() {
+            task.mcp_servers = mcp_servers(&self.mcp, inputs)?;
         }
         set(&mut task.workspace, &self.workspace);
         set(&mut task.model, &self.model);
@@ -126,6 +123,24 @@ impl TaskArgs {
         }
         Ok(task)
     }
+}
+
+fn mcp_servers(named: &[String], inputs: &mut Inputs<'_>) -> Result<Vec<McpServer>> {
+    let mut servers = Vec::new();
+    for text in named {
+        if let Some(server) = McpServer::parse(text)? {
+            servers.push(server);
+            continue;
+        }
+        let list = inputs.file(Path::new(text), "the list of MCP servers")?;
+        let list: Vec<McpServer> = yaml::parse(&list, text, "mcp-servers").map_err(|error| {
+            error.hint(
+                "it is a list of `name`, `command`, `args`, `env` and `secret_env`, or `name`, `url` and `secret`",
+            )
+        })?;
+        servers.extend(list);
+    }
+    Ok(servers)
 }
 
 fn set<T: Clone>(field: &mut Option<T>, option: &Option<T>) {

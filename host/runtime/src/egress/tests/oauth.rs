@@ -102,9 +102,9 @@ async fn a_service_account_is_exchanged_once_and_applied_as_bearer() {
     let lines = gate.log.shown(api.port()).join("\n").replace(&endpoint.port().to_string(), "TOKENS");
     assert_eq!(
         lines,
-        "http POST http://127.0.0.1:TOKENS ok [secret:ACCOUNT address:127.0.0.1]\n\
-         http POST http://api.test:PORT ok [http:http://api.test:PORT secret:ACCOUNT address:127.0.0.1]\n\
-         http POST http://api.test:PORT ok [http:http://api.test:PORT secret:ACCOUNT address:127.0.0.1]"
+        "http POST http://127.0.0.1:TOKENS/token ok [secret:ACCOUNT address:127.0.0.1]\n\
+         http POST http://api.test:PORT/v1 ok [http:http://api.test:PORT secret:ACCOUNT address:127.0.0.1]\n\
+         http POST http://api.test:PORT/v1 ok [http:http://api.test:PORT secret:ACCOUNT address:127.0.0.1]"
     );
 }
 

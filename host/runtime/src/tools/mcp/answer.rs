@@ -14,6 +14,9 @@ pub(super) fn answer(result: CallToolResult) -> Answer {
     Answer { text: parts.join("\n"), structured: result.structured_content, status }
 }
 
+/// A kind of a later release of the protocol.
+const UNKNOWN: &str = "[something that this host does not know]";
+
 fn block(block: &ContentBlock) -> String {
     match block {
         ContentBlock::Text(text) => text.text.clone(),
@@ -28,9 +31,9 @@ fn block(block: &ContentBlock) -> String {
             ResourceContents::BlobResourceContents { uri, mime_type, blob, .. } => {
                 bytes(&format!("resource {uri}"), mime_type.as_deref().unwrap_or("bytes"), blob)
             }
+            _ => UNKNOWN.to_owned(),
         },
-        // A kind of a later release of the protocol.
-        _ => "[something that this host does not know]".to_owned(),
+        _ => UNKNOWN.to_owned(),
     }
 }
 

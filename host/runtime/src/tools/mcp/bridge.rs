@@ -8,6 +8,7 @@
 //! environment of the bridge hold a secret, however an adapter hands them over.
 
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -45,11 +46,16 @@ impl Sockets {
             return Ok(Self { folder: None, helper: None });
         }
         let Some(helper) = helper else {
-            return Err(Error::unsupported("helper-missing", "an MCP server with a secret or a URL needs the helper program")
-                .hint("name it with `Host::builder().helper(path)`; the `midplane` command is one"));
+            return Err(Error::unsupported(
+                "helper-missing",
+                "an MCP server with a secret or a URL needs the helper program",
+            )
+            .hint("name it with `Host::builder().helper(path)`; the `midplane` command is one"));
         };
         // Readable by this user alone, and short: the path of a socket has about a hundred bytes.
-        let folder = tempfile::Builder::new().prefix("midplane-mcp-").tempdir().map_err(|error| {
+        let private = std::fs::Permissions::from_mode(0o700);
+        let made = tempfile::Builder::new().prefix("midplane-mcp-").permissions(private).tempdir();
+        let folder = made.map_err(|error| {
             Error::unavailable("mcp-bridge", format!("no folder for the sockets of MCP servers can be made: {error}"))
         })?;
         Ok(Self { folder: Some(folder), helper: Some(helper.clone()) })

@@ -74,7 +74,9 @@ impl Connection {
                 tools.extend(page.tools);
                 match page.next_cursor {
                     // One that gives the same page again and again would never end.
-                    Some(cursor) if params.cursor.as_ref() != Some(&cursor) => params = params.with_cursor(Some(cursor)),
+                    Some(cursor) if params.cursor.as_ref() != Some(&cursor) => {
+                        params = params.with_cursor(Some(cursor))
+                    }
                     _ => break,
                 }
             }

@@ -52,7 +52,8 @@ impl HttpServer {
         further: &Headers,
         body: HttpBody,
     ) -> Result<Box<dyn HttpResponse>, Failure> {
-        let mut headers: Vec<(String, String)> = own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let mut headers: Vec<(String, String)> =
+            own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         headers.extend(session.map(|id| (SESSION.to_owned(), id.to_owned())));
         let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
         headers.extend(further.iter().filter_map(|(name, value)| Some((name.to_string(), text(value)?))));
@@ -63,10 +64,7 @@ impl HttpServer {
             credential: None, // the only rule that there is at this URL
             timeout_ms: None,
         };
-        self.http.send(request, body).await.map_err(|error| {
-            self.said.broke(&error);
-            StreamableHttpError::Client(error)
-        })
+        self.http.send(request, body).await.map_err(|error| self.broke(error))
     }
 
     /// Why an answer is none, in words; what the server writes is bounded.
@@ -74,7 +72,11 @@ impl HttpServer {
         let status = response.status();
         let body = read(&mut *response, REFUSAL_BYTES_MAX).await.unwrap_or_default();
         let body = shown(String::from_utf8_lossy(&body).trim(), 300);
-        let why = if body.is_empty() { format!("it answered HTTP {status}") } else { format!("it answered HTTP {status}: {body}") };
+        let why = if body.is_empty() {
+            format!("it answered HTTP {status}")
+        } else {
+            format!("it answered HTTP {status}: {body}")
+        };
         let mut error = Error::unavailable("mcp-server", why.clone());
         if matches!(status, 401 | 403) {
             error = error.hint("name the secret that it wants as `secret` of the server, and grant it");
@@ -83,8 +85,13 @@ impl HttpServer {
         StreamableHttpError::UnexpectedServerResponse(why.into())
     }
 
+    fn broke(&self, error: Error) -> Failure {
+        self.said.broke(&error);
+        StreamableHttpError::Client(error)
+    }
+
     fn events(&self, response: Box<dyn HttpResponse>) -> Events {
-        SseStream::from_bytes_stream(bounded(response, self.bytes_max)).boxed()
+        SseStream::from_bytes_stream(bounded(response, self.bytes_max, self.said.clone())).boxed()
     }
 }
 
@@ -99,10 +106,8 @@ impl StreamableHttpClient for HttpServer {
         _auth_header: Option<String>,
         custom_headers: Headers,
     ) -> Result<Posted, Failure> {
-        let own = vec![
-            ("content-type", "application/json".to_owned()),
-            ("accept", format!("application/json, {EVENTS}")),
-        ];
+        let own =
+            vec![("content-type", "application/json".to_owned()), ("accept", format!("application/json, {EVENTS}"))];
         let body = HttpBody::Bytes(serde_json::to_vec(&message)?);
         let mut response = self.send("POST", &uri, session_id.as_deref(), own, &custom_headers, body).await?;
         match response.status() {
@@ -111,12 +116,13 @@ impl StreamableHttpClient for HttpServer {
             200..=299 => {}
             _ => return Err(self.refused(response).await),
         }
-        let header = |name: &str| response.headers().into_iter().find(|(known, _)| known == name).map(|(_, value)| value);
+        let header =
+            |name: &str| response.headers().into_iter().find(|(known, _)| known == name).map(|(_, value)| value);
         let (kind, session) = (header("content-type").unwrap_or_default(), header(SESSION));
         if kind.starts_with(EVENTS) {
             return Ok(Posted::Sse(self.events(response), session));
         }
-        let body = read(&mut *response, self.bytes_max).await?;
+        let body = read(&mut *response, self.bytes_max).await.map_err(|error| self.broke(error))?;
         match serde_json::from_slice(&body) {
             Ok(message) => Ok(Posted::Json(message, session)),
             // Nothing has to be answered to what is no request.
@@ -161,12 +167,12 @@ impl StreamableHttpClient for HttpServer {
 }
 
 /// A whole body within a bound.
-async fn read(response: &mut dyn HttpResponse, bytes_max: usize) -> Result<Vec<u8>, Failure> {
+async fn read(response: &mut dyn HttpResponse, bytes_max: usize) -> Result<Vec<u8>> {
     let mut body = Vec::new();
-    while let Some(piece) = response.read(PIECE_BYTES).await.map_err(StreamableHttpError::Client)? {
+    while let Some(piece) = response.read(PIECE_BYTES).await? {
         body.extend(piece);
         if body.len() > bytes_max {
-            return Err(StreamableHttpError::ResponseBodyTooLarge { max_size: bytes_max });
+            return Err(Error::limit("mcp-message", format!("an answer has more than {bytes_max} bytes")));
         }
     }
     Ok(body)
@@ -176,9 +182,10 @@ async fn read(response: &mut dyn HttpResponse, bytes_max: usize) -> Result<Vec<u
 fn bounded(
     response: Box<dyn HttpResponse>,
     bytes_max: usize,
+    said: Arc<Said>,
 ) -> impl futures_util::Stream<Item = Result<Bytes>> + Send + 'static {
-    let state = (response, 0_usize, b'\n');
-    stream::try_unfold(state, move |(mut response, mut event_bytes, mut before)| async move {
+    let state = (response, said, 0_usize, b'\n');
+    stream::try_unfold(state, move |(mut response, said, mut event_bytes, mut before)| async move {
         let Some(piece) = response.read(PIECE_BYTES).await? else { return Ok(None) };
         for byte in piece.iter().copied().filter(|byte| *byte != b'\r') {
             // An empty line ends an event.
@@ -186,8 +193,10 @@ fn bounded(
             before = byte;
         }
         if event_bytes > bytes_max {
-            return Err(Error::limit("mcp-message", format!("an event has more than {bytes_max} bytes")));
+            let error = Error::limit("mcp-message", format!("an event has more than {bytes_max} bytes"));
+            said.broke(&error);
+            return Err(error);
         }
-        Ok(Some((Bytes::from(piece), (response, event_bytes, before))))
+        Ok(Some((Bytes::from(piece), (response, said, event_bytes, before))))
     })
 }

@@ -20,6 +20,9 @@ mod client;
 mod http;
 mod names;
 mod stdio;
+// They start programs and look at `/proc`.
+#[cfg(all(test, target_os = "linux"))]
+mod tests;
 mod wire;
 
 use std::sync::Arc;
@@ -148,9 +151,9 @@ impl Servers {
     async fn tell(&self, server: &str, left_out: &[(std::borrow::Cow<'static, str>, &'static str)]) {
         let Some((name, why)) = left_out.first() else { return };
         let message = format!(
-            "{} tools of the MCP server `{}` are not offered, the first being `{}`: {why}",
-            left_out.len(),
+            "tools of the MCP server `{}` that are not offered: {}, the first being `{}` ({why})",
             shown(server, 60),
+            left_out.len(),
             shown(name, 80)
         );
         let event = Event::notification("log", json!({ "level": "warn", "message": message }));

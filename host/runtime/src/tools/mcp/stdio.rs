@@ -66,7 +66,7 @@ impl Stdio {
                         self.strays += 1;
                         tracing::debug!(%error, "an MCP server wrote a line that is no message");
                         if self.strays > STRAY_LINES_MAX {
-                            let line = shown(&String::from_utf8_lossy(&line), 100);
+                            let line = shown(String::from_utf8_lossy(&line).trim(), 100);
                             return self.broke(format!("it writes what is no JSON-RPC, such as `{line}`"));
                         }
                     }

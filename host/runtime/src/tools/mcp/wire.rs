@@ -88,9 +88,7 @@ impl Transport<RoleClient> for Wire {
             }
             Self::Http(http) => {
                 let sent = http.send(message);
-                Box::pin(async move {
-                    sent.await.map_err(|error| Error::unavailable("mcp-server", error.to_string()))
-                })
+                Box::pin(async move { sent.await.map_err(|error| Error::unavailable("mcp-server", error.to_string())) })
             }
         };
         sent
