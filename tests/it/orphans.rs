@@ -137,8 +137,8 @@ fn a_supervisor_that_is_ended_takes_its_program_with_it() {
 #[test]
 fn a_supervisor_that_is_killed_is_noticed() {
     let sleepers = Sleepers::new(301);
-    let mut host = sleepers.home.start(&words(&sleepers.arguments("SLEEP & SLEEP")));
-    sleepers.until(2);
+    let mut host = sleepers.home.start(&words(&sleepers.arguments("(setsid sh -c \"SLEEP & wait\" &); SLEEP & SLEEP")));
+    sleepers.until(3);
     signal(supervisors(host.id())[0], rustix::process::Signal::KILL);
     sleepers.until(0);
     assert!(host.wait().expect("ended").code().is_some());

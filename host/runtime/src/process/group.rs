@@ -23,6 +23,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
 use midplane_core::text::shown;
@@ -40,6 +41,10 @@ use crate::call::Audit;
 
 /// Where programs are looked for when the host itself has no `PATH`.
 const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
+/// A variable that tells all that one start has started, for the case that its supervisor is killed.
+const MARK: &str = "MIDPLANE_CHILD";
+/// How often is looked for them.
+const ROUNDS_MAX: usize = 1_000;
 /// The longest report of a supervisor, in bytes.
 const REPORT_BYTES_MAX: usize = 64 * 1024;
 
@@ -86,7 +91,7 @@ impl Group {
         let (begun, hears) = oneshot::channel();
         let watcher = std::thread::Builder::new().name("child".to_owned());
         let work = move || match launch.helper.clone() {
-            Some(helper) => supervised(&helper, &launch, begun),
+            Some(helper) => supervised(&helper, launch, begun),
             None => alone(&launch, begun),
         };
         let failed =
@@ -274,13 +279,15 @@ fn alone(launch: &Launch, begun: Hand) {
 }
 
 /// The watcher of a program under a supervisor.
-fn supervised(helper: &Path, launch: &Launch, begun: Hand) {
+fn supervised(helper: &Path, mut launch: Launch, begun: Hand) {
+    let mark = mark();
+    launch.env.push((MARK.into(), mark.clone().into()));
     let failed = |error: io::Error| Failure::System(None, format!("its supervisor cannot be started: {error}"));
     let (socket, mut supervisor) = match supervisor(helper).map_err(failed) {
         Ok(started) => started,
         Err(failure) => return drop(begun.send(Err(failure))),
     };
-    let asked = ask(&socket, launch).and_then(|asked| {
+    let asked = ask(&socket, &launch).and_then(|asked| {
         let ours = socket.try_clone().map_err(failed)?;
         let pid = pid_of(&supervisor).ok_or_else(Failure::lost)?;
         let stdout = supervisor.stdout.take().ok_or_else(Failure::lost)?;
@@ -309,11 +316,36 @@ fn supervised(helper: &Path, launch: &Launch, begun: Hand) {
     if !supervisor.wait().is_ok_and(|status| status.success()) {
         // It was killed: what it cannot do any more is done as far as it can be from here.
         let _ = rustix::process::kill_process_group(leader, Signal::KILL);
+        end_marked(&mark);
     }
     if !told {
         tell.send_replace(Some(exit_of(None, Some(Signal::KILL.as_raw()))));
     }
     let _ = released.recv();
+}
+
+/// A text that no other start has.
+fn mark() -> String {
+    static STARTS: AtomicU64 = AtomicU64::new(0);
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
+    format!("{}-{now}-{}", std::process::id(), STARTS.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Ends all that bear a mark, again until none is found. What has put off its environment is not found.
+fn end_marked(mark: &str) {
+    #[cfg(target_os = "linux")]
+    for _ in 0..ROUNDS_MAX {
+        let left = proc::with_variable(MARK, mark);
+        if left.is_empty() {
+            return;
+        }
+        for pid in left.into_iter().filter_map(Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = mark;
 }
 
 /// Starts a supervisor. Its standard input is the socket between it and the host.

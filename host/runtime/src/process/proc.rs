@@ -32,6 +32,16 @@ pub(crate) fn descendants(root: i32) -> Vec<Process> {
     found
 }
 
+/// All processes that were started with a variable of this value, and whose environment may be read.
+pub(crate) fn with_variable(name: &str, value: &str) -> Vec<i32> {
+    let wanted = format!("{name}={value}");
+    let has = |pid: &i32| {
+        let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environ.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+    };
+    all().map(|process| process.pid).filter(has).collect()
+}
+
 /// Whether somebody listens on `127.0.0.1:<port>`, and all who do are among these processes. Several can: each socket with
 /// `SO_REUSEPORT` gets a share of the connections, whichever process holds it.
 pub(crate) fn listens(port: u16, processes: &BTreeSet<i32>) -> io::Result<bool> {
