@@ -33,10 +33,20 @@ impl Asker for Silent {
     }
 }
 
-fn approvals(policy: Policy, limits: Limits) -> (Approvals, Arc<Recorder>) {
+fn approvals(answering: Answering, limits: Limits) -> (Approvals, Arc<Recorder>) {
     let (call, recorder) = call(limits);
     let redactor = Values(BTreeMap::from([("KEY", SECRET)])).redactor();
-    (Approvals::new(call, policy, redactor), recorder)
+    (Approvals::new(call, answering, redactor), recorder)
+}
+
+/// Nothing but somebody to ask.
+fn asking(asker: Arc<dyn Asker>) -> Answering {
+    Answering { asker: Some(asker), ..Answering::default() }
+}
+
+/// These rules, in the form of the configuration, and nobody to ask.
+fn ruled(policy: Value) -> Answering {
+    Answering { policy: serde_json::from_value(policy).unwrap(), ..Answering::default() }
 }
 
 fn question(kind: &str, title: &str, detail: &str) -> Question {
@@ -59,14 +69,17 @@ fn shown(result: &Result<Decision>, recorder: &Recorder) -> String {
 #[tokio::test]
 async fn answers_and_what_is_written_down() {
     let says = |allowed, message: &str| {
-        Policy::Ask(Arc::new(Says(Some(Reply { allowed, message: message.to_owned() }), Mutex::default())))
+        asking(Arc::new(Says(Some(Reply { allowed, message: message.to_owned() }), Mutex::default())))
     };
     let plain = || question("command", "rm -rf build", "{}");
     let cases = [
-        (Policy::default(), plain()),
+        (Answering::default(), plain()),
         (says(true, "fine"), plain()),
         (says(false, &format!("not with {SECRET}")), plain()),
-        (Policy::Ask(Arc::new(Says(None, Mutex::default()))), plain()),
+        (asking(Arc::new(Says(None, Mutex::default()))), plain()),
+        (ruled(json!({ "rules": [{ "kind": "command", "title": "rm *", "allow": true }] })), plain()),
+        (ruled(json!({ "rules": [{ "allow": false }] })), plain()),
+        (ruled(json!({ "otherwise": "decline" })), plain()),
         (says(true, "fine"), question("teleport", &format!("two\nlines \u{1b}[2J {SECRET}"), "{}")),
         (says(true, "fine"), question("command", " ", "{}")),
         (says(true, "fine"), question("command", &"x".repeat(4097), "{}")),
@@ -86,7 +99,7 @@ async fn answers_and_what_is_written_down() {
 #[tokio::test]
 async fn a_person_sees_no_secret_and_no_control_character() {
     let says = Arc::new(Says(Some(Reply { allowed: true, message: String::new() }), Mutex::default()));
-    let (approvals, _) = approvals(Policy::Ask(says.clone()), Limits::default());
+    let (approvals, _) = approvals(asking(says.clone()), Limits::default());
     let detail = format!(r#"{{"command":"curl -H {SECRET}","password":"x","cwd":"/"}}"#);
     approvals.ask(question("network", "curl\u{7}", &detail)).await.unwrap();
     insta::assert_debug_snapshot!(says.1.lock().unwrap());
@@ -95,7 +108,7 @@ async fn a_person_sees_no_secret_and_no_control_character() {
 #[tokio::test]
 async fn nobody_answers_in_time() {
     let (tell, _asked) = oneshot::channel();
-    let silent = Policy::Ask(Arc::new(Silent(Mutex::new(Some(tell)))));
+    let silent = asking(Arc::new(Silent(Mutex::new(Some(tell)))));
     let (approvals, recorder) = approvals(silent, Limits { approval_ms_max: 20, ..Limits::default() });
     let result = approvals.ask(question("tool", "x", "{}")).await;
     insta::assert_snapshot!(shown(&result, &recorder));
@@ -104,7 +117,7 @@ async fn nobody_answers_in_time() {
 #[tokio::test]
 async fn a_cancel_ends_the_waiting() {
     let (tell, asked) = oneshot::channel();
-    let silent = Policy::Ask(Arc::new(Silent(Mutex::new(Some(tell)))));
+    let silent = asking(Arc::new(Silent(Mutex::new(Some(tell)))));
     let (approvals, recorder) = approvals(silent, Limits::default());
     let approvals = Arc::new(approvals);
     let waiting = tokio::spawn({
@@ -117,4 +130,23 @@ async fn a_cancel_ends_the_waiting() {
     insta::assert_snapshot!(shown(&result, &recorder));
     // And a later question is not even asked.
     assert_eq!(approvals.ask(question("tool", "x", "{}")).await.unwrap_err().code, "cancelled");
+}
+
+/// Where nobody is at the terminal, an answer from elsewhere is waited for if the operator says so; the first counts.
+#[tokio::test]
+async fn an_answer_from_elsewhere() {
+    let answering = ruled(json!({ "otherwise": "ask" }));
+    let questions = answering.questions.clone();
+    let (approvals, recorder) = approvals(answering, Limits::default());
+    let waiting = tokio::spawn(async move { approvals.ask(question("tool", "x", "{}")).await });
+    // It is written down before it can be answered.
+    while recorder.events().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let reply = |allowed| Reply { allowed, message: "so be it".to_owned() };
+    assert!(!questions.answer("q2", reply(true)), "there is no such question");
+    assert!(questions.answer("q1", reply(true)));
+    assert!(!questions.answer("q1", reply(false)), "it was answered");
+    let result = waiting.await.unwrap();
+    insta::assert_snapshot!(shown(&result, &recorder));
 }

@@ -36,7 +36,7 @@ struct Rig {
     tools: HostTools,
     servers: Vec<Arc<Server>>,
     recorder: Arc<Recorder>,
-    _folder: tempfile::TempDir,
+    _folders: [tempfile::TempDir; 2],
 }
 
 fn script(name: &str, text: &str) -> McpServer {
@@ -60,6 +60,7 @@ fn rig_of(
     let redactor = Redactor::new(Secrets::new(&values).unwrap());
     let secrets = Arc::new(Values(values));
     let folder = tempfile::tempdir().unwrap();
+    let (place, home) = fakes::place(None);
     let plain = fakes::rights(&[], grants);
     let granted: midplane_core::permission::Grants =
         grants.iter().map(|text| (text.parse().unwrap(), Origin::Once)).collect();
@@ -81,14 +82,14 @@ fn rig_of(
             let request = midplane_core::gate::Request::Command { argv: &argv };
             let grants = rights.check(&request).ok().as_ref().and_then(grants_text);
             let placeholders = Placeholders::new().unwrap();
-            let processes = Processes::new(call.clone(), rights, None, secrets.clone(), placeholders, redactor.clone());
+            let processes = Processes::new(call.clone(), rights, place.clone(), secrets.clone(), placeholders, redactor.clone());
             let http = http.clone().unwrap_or_else(|| Setup::empty().build().egress);
             Arc::new(Server { spec, call: call.clone(), processes, http, grants })
         })
         .collect();
-    let tools = HostTools::new(call.clone(), plain, policy, redactor).unwrap();
+    let tools = HostTools::new(call.clone(), plain, policy, redactor, place).unwrap();
     let tools = tools.with_servers(Servers::new(servers.clone(), call));
-    Rig { tools, servers, recorder, _folder: folder }
+    Rig { tools, servers, recorder, _folders: [folder, home] }
 }
 
 impl Rig {
