@@ -418,7 +418,7 @@ async fn a_program_reaches_the_vendor_and_never_has_its_key() {
         }
     };
     assert!(matches!(exit, Exit::Code(code) if code != 0), "a stream that breaks off is no end: {exit:?}");
-    assert_eq!(recorder.audits().len(), 2, "the start and its variable; no secret was asked for");
+    assert_eq!(recorder.audits().len(), 3, "the start, its variable and its sandbox; no secret was asked for");
 }
 
 /// The process that has this URL among its arguments.

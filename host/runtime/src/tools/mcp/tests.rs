@@ -82,7 +82,8 @@ fn rig_of(
             let request = midplane_core::gate::Request::Command { argv: &argv };
             let grants = rights.check(&request).ok().as_ref().and_then(grants_text);
             let placeholders = Placeholders::new().unwrap();
-            let processes = Processes::new(call.clone(), rights, place.clone(), secrets.clone(), placeholders, redactor.clone());
+            let processes =
+                Processes::new(call.clone(), rights, place.clone(), secrets.clone(), placeholders, redactor.clone());
             let http = http.clone().unwrap_or_else(|| Setup::empty().build().egress);
             Arc::new(Server { spec, call: call.clone(), processes, http, grants })
         })
