@@ -82,7 +82,8 @@ fn rig_of(
             let request = midplane_core::gate::Request::Command { argv: &argv };
             let grants = rights.check(&request).ok().as_ref().and_then(grants_text);
             let placeholders = Placeholders::new().unwrap();
-            let processes = Processes::new(call.clone(), rights, place.clone(), secrets.clone(), placeholders, redactor.clone());
+            let processes =
+                Processes::new(call.clone(), rights, place.clone(), secrets.clone(), placeholders, redactor.clone());
             let http = http.clone().unwrap_or_else(|| Setup::empty().build().egress);
             Arc::new(Server { spec, call: call.clone(), processes, http, grants })
         })
@@ -150,7 +151,8 @@ async fn tools_of_a_server_beside_those_of_the_host() {
     }
     lines.push(shown(&rig.call("my_fs__say", json!({})).await));
     lines.extend(rig.recorder.events());
-    lines.extend(rig.recorder.audits().into_iter().map(|line| line.replace(PRELUDE, "")));
+    // What the kernel offers for a sandbox differs from machine to machine.
+    lines.extend(rig.recorder.audits().into_iter().filter(|line| !line.starts_with("sandbox")));
     insta::assert_snapshot!(lines.join("\n"));
     rig.tools.close().await;
     none_is_left("marker-of-a-full-life").await;
