@@ -418,7 +418,9 @@ async fn a_program_reaches_the_vendor_and_never_has_its_key() {
         }
     };
     assert!(matches!(exit, Exit::Code(code) if code != 0), "a stream that breaks off is no end: {exit:?}");
-    assert_eq!(recorder.audits().len(), 3, "the start, its variable and its sandbox; no secret was asked for");
+    let audits = recorder.audits();
+    assert!(audits.iter().any(|audit| audit.starts_with("command | curl | ok")), "{audits:?}");
+    assert!(!audits.iter().any(|audit| audit.starts_with("secret")), "none was asked for: {audits:?}");
 }
 
 /// The process that has this URL among its arguments.

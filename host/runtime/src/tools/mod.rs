@@ -195,10 +195,8 @@ impl HostTools {
             |why: &str| Err(Error::denied("tool", format!("the tool `{name}` is not available: {why}")).into());
         let needs = tool.needs();
         // What the host itself offers for the answer is no tool in the task's sense.
-        if needs != Needs::Nothing {
-            if !self.is_listed(name) {
-                return denied("the task does not allow it");
-            }
+        if needs != Needs::Nothing && !self.is_listed(name) {
+            return denied("the task does not allow it");
         }
         let write = match needs {
             Needs::Nothing => return Ok(None),

@@ -49,10 +49,11 @@ pub(crate) struct RunArgs {
 const AFTER_HELP: &str = "\
 Task file:
   YAML or JSON with the fields goal, task_id, system, model, reasoning_effort, workspace {path, access: read |
-  read-write}, mcp_servers [{name, command, args, env, secret_env} or {name, url, secret, header}], permissions {mode,
-  filesystem, allowed_tools, disallowed_tools, network, native_profile}, max_rounds, budget_usd, timeout_ms or deadline (an instant with its
-  time zone), session_id, transcript, output_schema, attachments [{kind, name, path}], sdk_executions, metadata.
-  Unknown fields are refused. An option beside it replaces the field; `--metadata` adds keys.
+  read-write}, mcp_servers [{name, command, args, env, secret_env} or {name, url, secret, header}], permissions
+  {mode, filesystem, allowed_tools, disallowed_tools, network, native_profile}, max_rounds, budget_usd, timeout_ms
+  or deadline (an instant with its time zone), session_id, transcript, output_schema, attachments [{kind, name,
+  path}], sdk_executions, metadata. Unknown fields are refused. An option beside it replaces the field; `--metadata`
+  adds keys.
 
 Events:
   With `--json` each line is one object: run_id, seq (1, 2, ...), t_ms (milliseconds since 1970 UTC), kind, data.

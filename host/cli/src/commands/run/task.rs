@@ -253,6 +253,7 @@ mod tests {
             ],
             &["--goal", "g", "--output-schema", r#"{"type":"array"}"#, "--mcp", "mcp.yaml"],
             &["--goal", "g", "--output-schema", "schema.json"],
+            &["--goal", "g", "--mcp", "fs=mcp-fs --root 'a b'", "--mcp", "docs=https://h/mcp", "--mcp", "mcp.yaml"],
             &[
                 "--goal",
                 "g",
@@ -300,6 +301,7 @@ mod tests {
             &["--goal", "g", "--output-schema", "broken.json"],
             &["--goal", "g", "--output-schema", "none.json"],
             &["--goal", "g", "--mcp", "mcp-typo.yaml"],
+            &["--goal", "g", "--mcp", "fs='open"],
         ];
         let shown: Vec<String> = cases
             .iter()

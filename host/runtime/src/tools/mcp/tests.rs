@@ -151,7 +151,8 @@ async fn tools_of_a_server_beside_those_of_the_host() {
     }
     lines.push(shown(&rig.call("my_fs__say", json!({})).await));
     lines.extend(rig.recorder.events());
-    lines.extend(rig.recorder.audits().into_iter().map(|line| line.replace(PRELUDE, "")));
+    // What the kernel offers for a sandbox differs from machine to machine.
+    lines.extend(rig.recorder.audits().into_iter().filter(|line| !line.starts_with("sandbox")));
     insta::assert_snapshot!(lines.join("\n"));
     rig.tools.close().await;
     none_is_left("marker-of-a-full-life").await;
