@@ -99,7 +99,6 @@ impl Order {
     }
 
     /// Program, arguments, working directory, environment, confinement.
-    #[expect(clippy::type_complexity, reason = "taken apart at once by its one caller")]
     pub(super) fn parts(self) -> (PathBuf, Vec<OsString>, PathBuf, Vec<(OsString, OsString)>, Confinement) {
         let text = OsString::from_vec;
         (

@@ -112,7 +112,6 @@ async fn server() {
 
 async fn echo(stream: TcpStream, mode: String) {
     let mut opened = String::new();
-    #[expect(clippy::result_large_err, reason = "the library's type")]
     let note = |request: &Opened, answer: Answer| {
         opened = format!("{} {}", request.uri(), request.headers()["x-key"].to_str().unwrap());
         Ok(answer)
