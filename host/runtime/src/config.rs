@@ -63,10 +63,10 @@ pub struct ProfileConfig {
     pub secrets: BTreeMap<String, String>,
     /// What the operator allows it, beside what `midplane grant` does.
     pub grants: Vec<Grant>,
-    /// What its local programs are kept from.
-    pub sandbox: SandboxSettings,
     /// What it answers to the questions of a vendor's program.
     pub approvals: Policy,
+    /// What its local programs are kept from.
+    pub sandbox: SandboxSettings,
 }
 
 /// For whom a configuration is: the names of the blocks that count. An empty name has only the block `_`.

@@ -61,6 +61,11 @@ fn one_text() {
         "limits:\n  stack_bytes_max: 999999999\n",
         "profiles: [\n",
         "profiles: [a]\nsecrets: {A: 'env:A', B: 1}\ncertificate_authorities: x\nvault: 1\n",
+        "profiles: {x: {sandbox: {mode: own, read: [/opt/x], write: [/srv], network: false, ports: [80], required: true}}}\n",
+        "profiles: {x: {sandbox: {mode: none}}}\n",
+        "profiles: {x: {sandbox: {read: [relative, '~user/x']}}}\n",
+        "profiles: {x: {sandbox: {ports: [0, 70000]}}}\n",
+        "profiles: {x: {sandbox: {allow: all}}}\n",
         "profiles: {x: {settings: {a: '???', b: '${profiles.x.settings.c}'}}}\n",
         "profiles: {x: {settings: {a: '${oc.env:HOME}'}}}\n",
     ];
@@ -119,7 +124,7 @@ fn a_project_gives_itself_no_rights() {
         DEEP,
         (
             PROJECT,
-            "profiles:\n  x:\n    grants: [shell]\n    secrets: {K: 'env:K'}\n    settings:\n      key: {secret: K}\n\
+            "profiles:\n  x:\n    grants: [shell]\n    secrets: {K: 'env:K'}\n    settings:\n      key: {secret: K}\n  y: {sandbox: {mode: own}}\n\
              secrets: {K: 'file:/etc/shadow'}\ncertificate_authorities: [ca.pem]\nenvironment_variables: [HOME]\n\
              vault: {}\npaths: {data_root: /}\nlimits: {run_events_max: 999999999, grace_ms: 1}\n",
         ),

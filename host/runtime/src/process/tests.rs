@@ -441,6 +441,30 @@ async fn dropping_the_handle_ends_the_whole_group() {
 }
 
 #[tokio::test]
+async fn a_start_that_is_given_up_leaves_nothing() {
+    let rig = rig(Limits::default(), ALL);
+    let seconds = format!("4321.{}", std::process::id());
+    let alive = || {
+        let lines = std::fs::read_dir("/proc").unwrap().flatten();
+        let lines = lines.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+        lines.filter(|line| memchr::memmem::find(line, seconds.as_bytes()).is_some()).count()
+    };
+    // At every stage of it.
+    for micros in (0..40).map(|step| step * 250) {
+        let start = rig.processes.start(sh(&format!("exec sleep {seconds}")));
+        let _ = tokio::time::timeout(Duration::from_micros(micros), start).await;
+    }
+    for _ in 0..1000 {
+        if alive() == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(alive(), 0);
+    assert!(rig.processes.start(sh("exit 0")).await.is_ok(), "no place is lost");
+}
+
+#[tokio::test]
 async fn stop_reaches_the_program() {
     let rig = rig(Limits::default(), ALL);
     for (how, want) in [(StopMode::Interrupt, "int"), (StopMode::Terminate, "term")] {
