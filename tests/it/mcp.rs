@@ -100,11 +100,10 @@ fn a_real_server_over_http() {
         ("far__trigger-long-running-operation", json!({ "duration": 1, "steps": 3 })),
         ("far__get-structured-content", json!({ "location": "Chicago" })),
     ];
-    // The address is not public, which takes a grant of its own.
-    let refused = run(&home, folder.path(), &steps, &["--mcp", &list, "--allow", &url]);
-    assert_ne!(refused.code, Some(0), "{refused:?}");
-    assert!(refused.out.contains("address:127.0.0.1"), "{}", refused.out);
-    let ran = run(&home, folder.path(), &steps, &["--mcp", &list, "--allow", &url, "--allow", "address:127.0.0.1"]);
+    let refused = run(&home, folder.path(), &steps, &["--mcp", &list]);
+    assert_eq!(refused.code, Some(3), "{refused:?}");
+    assert!(refused.err.contains(&url), "{}", refused.err);
+    let ran = run(&home, folder.path(), &steps, &["--mcp", &list, "--allow", &url]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     insta::assert_snapshot!(answers(&ran).join("\n"));
 }

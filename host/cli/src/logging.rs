@@ -29,7 +29,10 @@ impl Filter {
         if let Ok(level) = LevelFilter::from_str(text) {
             // The libraries below are chatty and seldom meant; who wants them names them.
             let below = level.min(LevelFilter::WARN);
-            return Ok(Self(Targets::new().with_default(below).with_target(PREFIX, level)));
+            // What an MCP server does wrong is told by the run, in words that name it.
+            let protocol = if level >= LevelFilter::DEBUG { below } else { LevelFilter::OFF };
+            let targets = Targets::new().with_default(below).with_target("rmcp", protocol);
+            return Ok(Self(targets.with_target(PREFIX, level)));
         }
         // A word alone would be taken as a target, and the line would be silent.
         if text.split(',').any(|part| !part.contains('=') && LevelFilter::from_str(part.trim()).is_err()) {

@@ -36,6 +36,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use midplane_core::gate::Request;
+use midplane_core::permission::Grant;
 use midplane_core::redact::Redactor;
 use midplane_core::text::shown;
 use midplane_core::{Error, ErrorKind, Result};
@@ -104,6 +105,7 @@ impl Processes {
         check(&command)?;
         let argv = &command.argv;
         self.reach.allow(&Request::Command { argv }, argv)?;
+        let scripts = self.reach.scripts(argv);
         for (name, _) in &command.env {
             self.reach.allow(&Request::Env { name, argv }, argv)?;
         }
@@ -118,7 +120,7 @@ impl Processes {
         })?;
         let env = self.reach.environment(&command).await?;
         let args = command.argv[1..].to_vec();
-        let (group, pipes) = self.place.start(Start { program, args, cwd, env, stdin: true }).await?;
+        let (group, pipes) = self.place.start(Start { program, scripts, args, cwd, env, stdin: true }).await?;
         self.reach.call.sink.audit(group.audit(&command.argv[0]));
         Ok(ChildHandle::new(&self.reach, command.argv, group, pipes, slot))
     }
@@ -159,6 +161,18 @@ impl Process for Processes {
 }
 
 impl Reach {
+    /// Files that the grant of a program names, such as the script of an interpreter: as much the program as that is. What
+    /// only the arguments name, the operator has not.
+    fn scripts(&self, argv: &[String]) -> Vec<PathBuf> {
+        let Ok(allowed) = self.rights.check(&Request::Command { argv }) else { return Vec::new() };
+        let words = allowed.grants.iter().flat_map(|grant| match grant {
+            Grant::Command(words) => words.as_slice(),
+            _ => &[],
+        });
+        let paths = words.skip(1).map(PathBuf::from);
+        paths.filter(|path| path.is_absolute() && path.is_file()).collect()
+    }
+
     fn allow(&self, request: &Request<'_>, argv: &[String]) -> Result<()> {
         let program = argv.first().map_or("", String::as_str);
         let act = match request {

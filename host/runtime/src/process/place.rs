@@ -46,6 +46,8 @@ pub(crate) struct Place {
 pub(crate) struct Start {
     /// Absolute path of the program.
     pub(crate) program: PathBuf,
+    /// Files beside it that are the program as well, such as the script of an interpreter.
+    pub(crate) scripts: Vec<PathBuf>,
     /// Its arguments, without the program.
     pub(crate) args: Vec<String>,
     /// Its working directory.
@@ -106,11 +108,11 @@ impl Place {
 
     /// Starts a program.
     pub(crate) async fn start(&self, start: Start) -> Result<(Group, Pipes)> {
-        let Start { program, args, cwd, env, stdin } = start;
+        let Start { program, scripts, args, cwd, env, stdin } = start;
         let temporary = self.temporary()?;
         let mut all = self.variables(&temporary);
         all.extend(env);
-        let confinement = self.confinement(&program, temporary);
+        let confinement = self.confinement(&program, &scripts, temporary);
         let helper = self.ground.helper.clone();
         Group::start(Launch { program, args, cwd, env: all, stdin, confinement, helper }).await
     }
@@ -128,12 +130,15 @@ impl Place {
         ]
     }
 
-    fn confinement(&self, program: &Path, temporary: PathBuf) -> Confinement {
+    fn confinement(&self, program: &Path, scripts: &[PathBuf], temporary: PathBuf) -> Confinement {
+        let mut programs = programs(program);
+        // A script at the root brings nothing along: a whole file system is no package.
+        programs.extend(scripts.iter().flat_map(|script| packages(script)).filter(|folder| folder.parent().is_some()));
         let own = [self.home.clone(), temporary];
         let around = Surroundings {
             workspace: self.workspace.as_ref().map(|(workspace, writes)| (workspace.path(), *writes)),
             own: &own,
-            programs: &programs(program),
+            programs: &programs,
             network: self.network,
             endpoints: &self.endpoints(),
         };
@@ -170,14 +175,7 @@ impl Place {
 /// What a program needs to be run: its own folder, the folders that programs are looked for in, and what scripts among them
 /// are made of.
 fn programs(program: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let real = program.canonicalize().unwrap_or_else(|_| program.to_owned());
-    for path in [program, &real] {
-        found.extend(path.parent().map(Path::to_owned));
-        // All packages that it was installed with: one requires another.
-        let packages = path.ancestors().filter(|folder| folder.file_name().is_some_and(|name| name == "node_modules"));
-        found.extend(packages.last().map(Path::to_owned));
-    }
+    let mut found = packages(program);
     let folders: Vec<PathBuf> = std::env::split_paths(&host_path()).filter(|folder| folder.is_absolute()).collect();
     for folder in folders.iter().cloned().chain(found.clone()) {
         found.extend(installation(&folder));
@@ -187,6 +185,19 @@ fn programs(program: &Path) -> Vec<PathBuf> {
     found.retain(|folder| folder.parent().is_some());
     found.sort();
     found.dedup();
+    found
+}
+
+/// The folders of a file, by its name and where that leads, each with all packages that it was installed with: one requires
+/// another.
+fn packages(file: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let real = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+    for path in [file, &real] {
+        found.extend(path.parent().map(Path::to_owned));
+        let packages = path.ancestors().filter(|folder| folder.file_name().is_some_and(|name| name == "node_modules"));
+        found.extend(packages.last().map(Path::to_owned));
+    }
     found
 }
 

@@ -103,6 +103,23 @@ async fn how_programs_end() {
 }
 
 #[tokio::test]
+async fn what_the_grant_of_an_interpreter_names_is_part_of_the_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("script.sh");
+    std::fs::write(&script, "echo read").unwrap();
+    let (script, other) = (script.to_str().unwrap(), "/etc/hostname");
+    let argv = ["sh", script, other].map(str::to_owned);
+    let scripts = |grant: &str| rig(Limits::default(), &[grant]).processes.reach.scripts(&argv);
+    assert_eq!(scripts(&format!("command:sh {script}")), [PathBuf::from(script)]);
+    assert!(scripts("command:sh").is_empty(), "what only the arguments name, the operator has not granted");
+    assert!(scripts(&format!("command:sh {script} {other} more")).is_empty(), "it grants another command");
+
+    let rig = rig(Limits::default(), &[&format!("command:sh {script}")]);
+    let mut child = rig.processes.start(command(&["sh", script])).await.unwrap();
+    assert_eq!(all(&mut child).await, ("read\n".to_owned(), String::new(), Exit::Code(0)));
+}
+
+#[tokio::test]
 async fn input_reaches_the_program_in_order() {
     let rig = rig(Limits::default(), ALL);
     let mut child = rig.processes.start(command(&["cat"])).await.unwrap();

@@ -98,8 +98,10 @@ impl Tool for Shell {
 
         let program = PathBuf::from(PROGRAM);
         let args = vec!["-c".to_owned(), command];
-        let (group, pipes) =
-            host.place.start(Start { program, args, cwd, env: environment(host), stdin: false }).await?;
+        let (group, pipes) = host
+            .place
+            .start(Start { program, scripts: Vec::new(), args, cwd, env: environment(host), stdin: false })
+            .await?;
         // Of the first command: it is the same for all.
         if !host.sandbox_said.swap(true, Ordering::Relaxed) {
             host.call.sink.audit(group.audit("shell"));

@@ -30,6 +30,7 @@ fn fenced(what: &str) -> bool {
 async fn run(place: &Place, program: &Path, args: &[&str], env: &[(&str, &str)]) -> (String, Exit) {
     let start = Start {
         program: program.to_owned(),
+        scripts: Vec::new(),
         args: args.iter().map(|arg| (*arg).to_owned()).collect(),
         cwd: place.workspace().map_or_else(|| place.work().unwrap(), |workspace| workspace.path().to_owned()),
         env: env.iter().map(|(name, value)| (name.into(), value.into())).collect(),
