@@ -28,7 +28,8 @@ impl Bench {
         let program = installed("codex", PROGRAM)?.display().to_string();
         let mock = Aimock::start(KEY, &json!({ "fixtures": fixtures })).await?;
         let url = format!("{}/v1", mock.url());
-        let grants = [format!("http:{url}"), "secret:OPENAI_API_KEY".to_owned(), format!("command:{program}")];
+        let own = ["secret:OPENAI_API_KEY".to_owned(), "env:CODEX_HOME".to_owned()];
+        let grants = [vec![format!("http:{url}"), format!("command:{program}")], own.to_vec()].concat();
         let settings = json!({
             "program": program, "base_url": url, "model": "mock-model",
             // A vendor that fails is asked once more and not for minutes.

@@ -303,6 +303,24 @@ codes! {
     Limit "run-events":
         "A run has as many events as `run_events_max` allows."
         => "Have the operator raise the limit, or the plugin emit fewer, larger events.";
+    Invalid "price":
+        "A price under `prices` in the configuration is no amount in US dollars for a million tokens."
+        => "Write `input` and `output`, and where they differ `cache_read` and `cache_creation`, as numbers from 0.";
+    Unsupported "budget-unpriced":
+        "A task has a budget, its model used tokens, and neither the vendor nor the host's table says what they cost."
+        => "Give the model a price under `prices` in the configuration, or leave the budget out.";
+    Unavailable "first-event-timeout":
+        "Nothing came from an agent in the time that it has for a beginning."
+        => "Raise `first_event_ms_max` under `limits` if its vendor is that slow; `midplane doctor --agents --probe` says whether it answers.";
+    Unavailable "idle-timeout":
+        "Nothing more came from an agent for too long."
+        => "Raise `idle_ms_max` under `limits` if its tools take that long without a word.";
+    Unsupported "plugin-kind":
+        "Something that only an agent can do was asked of a plugin of another kind."
+        => "Name the profile of an agent; `midplane agents` lists them.";
+    Conflict "question-closed":
+        "A question was answered that no run waits with: it was answered before, timed out, or never asked."
+        => "List what a run waits for with `midplane runs approve RUN --list`.";
     Invalid "question":
         "A question for approval has no title, too long a one, or detail that is too large."
         => "The plugin's author has to keep to the bounds in `wit/v0/approval.wit`.";

@@ -34,7 +34,7 @@ pub(crate) const CHECKS: &[(&str, Check)] =
 /// The profile, under the name that the original's events carry.
 const KIND: &str = "codex-agent-sdk";
 /// Where the program finds its login in every case that names no other folder.
-const HOME: &str = "/nonexistent-codex-home";
+const HOME: &str = "/nonexistent-home-of-the-runner";
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a machine that runs tests runs threads"));
 
