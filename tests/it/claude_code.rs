@@ -465,7 +465,8 @@ async fn the_program_holds_no_key_and_its_argument_vector_no_secret() {
     assert!(!Value::Array(records.clone()).to_string().contains(KEY), "the program has seen the key");
     assert!(!ran.all.contains(KEY) && !ran.all.contains(&token), "{}", ran.all);
     for name in records[0]["env"].as_object().expect("variables").keys() {
-        let known = ["ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "HOME", "MIDPLANE_CHILD", "PATH", "TMPDIR"].contains(&name.as_str());
+        let known = ["ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "HOME", "MIDPLANE_CHILD", "PATH", "TMPDIR"]
+            .contains(&name.as_str());
         assert!(known || name.starts_with("CLAUDE_CODE_") || name.starts_with("XDG_"), "the variable `{name}`");
     }
 

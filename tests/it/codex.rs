@@ -25,6 +25,12 @@ struct Bench {
 impl Bench {
     /// None where the program or the mock is not installed.
     async fn open(fixtures: Value, approvals: Value) -> Option<Self> {
+        Self::open_in(fixtures, approvals, "host").await
+    }
+
+    /// The same with a sandbox of the host's around the program, or with the program's `own` around its commands. In the
+    /// host's, it runs what it likes without a question, since it cannot leave.
+    async fn open_in(fixtures: Value, approvals: Value, sandbox: &str) -> Option<Self> {
         let program = installed("codex", PROGRAM)?.display().to_string();
         let mock = Aimock::start(KEY, &json!({ "fixtures": fixtures })).await?;
         let url = format!("{}/v1", mock.url());
@@ -35,7 +41,8 @@ impl Bench {
             // A vendor that fails is asked once more and not for minutes.
             "config": { "model_providers.midplane.request_max_retries": 1, "model_providers.midplane.stream_max_retries": 1 },
         });
-        let profile = json!({ "settings": settings, "grants": grants, "approvals": approvals });
+        let profile =
+            json!({ "settings": settings, "grants": grants, "approvals": approvals, "sandbox": { "mode": sandbox } });
         let config = json!({ "profiles": { "codex": profile } });
         let home = Home::new().config(&config.to_string()).env("OPENAI_API_KEY", KEY);
         Some(Self { mock, home, folder: tempfile::tempdir().expect("folder") })
@@ -134,7 +141,7 @@ async fn a_prompt_commands_a_patch_questions_a_resume_and_an_answer_in_a_schema(
     ]);
     let approvals = json!({ "otherwise": "decline", "rules": [
         { "kind": "command", "title": "/bin/bash -lc 'touch allowed.txt'", "allow": true } ] });
-    let Some(bench) = Bench::open(fixtures, approvals).await else { return };
+    let Some(bench) = Bench::open_in(fixtures, approvals, "own").await else { return };
 
     let (ran, events) = bench.run("greet me", &[]);
     assert_eq!((ran.code, ended(&events)), (Some(0), ["done", "", "", "Hello from the model."]), "{ran:?}");
@@ -245,8 +252,8 @@ async fn a_failing_vendor_is_a_typed_end_that_keeps_its_session() {
         ("broken", 500, "server_error", ["failed", "unavailable", "vendor-error", ""]),
     ];
     let mut fixtures: Vec<Value> = rows.iter().map(|(goal, status, kind, _)| failing(goal, *status, kind)).collect();
-    fixtures.push(json!({ "match": { "userMessage": "cut" }, "truncateAfterChunks": 2, "chunkSize": 5,
-        "response": { "content": "This is cut before it is complete." } }));
+    fixtures.push(json!({ "match": { "userMessage": "cut" }, "latency": 300, "disconnectAfterMs": 700,
+        "chunkSize": 5, "response": { "content": "This is cut before it is complete." } }));
     let Some(bench) = Bench::open(json!(fixtures), json!({ "otherwise": "decline" })).await else { return };
     for (goal, _, _, wanted) in rows {
         let (ran, events) = bench.run(goal, &[]);
