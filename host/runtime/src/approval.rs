@@ -147,9 +147,9 @@ impl Approvals {
             biased;
             // Here and not only around the whole, so that a question that ended this way is audited too.
             () = self.call.control.cancelled() => Err(control::cancelled()),
-            Ok(reply) = from_elsewhere => Ok(self.from_person(reply)),
+            Ok(reply) = from_elsewhere => Ok(self.said_by_person(reply)),
             reply = here => Ok(match reply {
-                Some(reply) => self.from_person(reply),
+                Some(reply) => self.said_by_person(reply),
                 None => (declined("declined: nobody is there to answer"), "policy"),
             }),
             () = tokio::time::sleep(Duration::from_millis(ms_max)) => {
@@ -160,7 +160,7 @@ impl Approvals {
         answer
     }
 
-    fn from_person(&self, Reply { allowed, message }: Reply) -> (Decision, &'static str) {
+    fn said_by_person(&self, Reply { allowed, message }: Reply) -> (Decision, &'static str) {
         (Decision { allowed, message: cut(&self.redactor.text(&message), TITLE_BYTES_MAX).to_owned() }, "person")
     }
 
