@@ -10,7 +10,7 @@ use super::matcher::{Matcher, Values};
 use super::{SecretValue, Secrets, is_sensitive_key};
 use crate::{Error, Result};
 
-/// What stands where a value was hidden for the name of its field, and where [`SecretValue`](super::SecretValue) prints.
+/// What stands where a value was hidden for the name of its field, and where [`SecretValue`] prints.
 pub const REDACTED: &str = "[redacted]";
 
 /// Hides secrets. Cheap to clone; with no live value all but the rule for field names costs nothing.
