@@ -12,17 +12,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::LazyLock;
 
-use midplane::config::ProfileConfig;
+use midplane::Host;
+use midplane::core::Error;
 use midplane::core::agent::event::AgentEvent;
-use midplane::core::agent::{errors, result, task};
-use midplane::core::task::{Workspace, WorkspaceAccess};
-use midplane::core::{Error, PluginName, ProfileName};
-use midplane::{Config, Embedded, FIRST_PARTY, Host, RunRequest};
+use midplane::core::agent::result;
 use serde_json::{Map, Value, json};
-use tokio::runtime::Runtime;
 
+use super::adapter::{self, Played, Profile};
 use crate::case::{Case, Check, Ours};
 
 pub(crate) const CHECKS: &[(&str, Check)] = &[("ark-adapter-antigravity.json", check)];
@@ -35,8 +32,6 @@ const BASE_URL: &str = "http://127.0.0.1:1";
 const KEY: &str = "AIza-conformance-0123456789abcdefghijkl";
 /// The conversation that the original's fake makes, where a case names none.
 const CONVERSATION: &str = "ag-1";
-
-static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a machine that runs tests runs threads"));
 
 /// The harness's switches and the tools that they switch, in the original's words.
 const SWITCHES: [(&str, &str); 14] = [
@@ -57,38 +52,19 @@ const SWITCHES: [(&str, &str); 14] = [
 ];
 
 fn check(case: &Case<'_>) -> Ours {
-    let ours = RUNTIME.block_on(played(case));
-    ours.unwrap_or_else(|error| Ours::refused(error.code.to_string()).differs(format!("{error}")))
+    adapter::verdict(played(case))
 }
 
 async fn played(case: &Case<'_>) -> Result<Ours, Error> {
     let (input, expect) = (case.input(), case.expect());
-    let io = |error: std::io::Error| Error::internal("files", error.to_string());
-    let (folder, workspace) = (tempfile::tempdir().map_err(io)?, tempfile::tempdir().map_err(io)?);
-    let program = Path::new(env!("CARGO_BIN_EXE_conformance-program"));
-    let path = guest_program::install(program, folder.path(), "localharness", &script(input)).map_err(io)?;
-    let host = host(&path, &input["adapter_config"]).await?;
-
-    let mut asked = task::from_json(&input["task"], "task").map_err(Error::from)?;
-    // Every run has a folder, so that the program can leave its record there. Those of the cases are of another machine.
-    let place = workspace.path().display().to_string();
-    let has_folder = asked.workspace.is_some();
-    asked.workspace = Some(Workspace { path: place.clone(), access: WorkspaceAccess::ReadWrite });
-    let mut run = match host.run(RunRequest { profile: KIND.to_owned(), task: asked, allow: Vec::new() }).await {
-        Ok(run) => run,
-        Err(refusal) => {
-            let field = refusal.issues.first().map(|issue| task::gate_field(&issue.field).to_owned());
-            let raised = json!({ "type": errors::original(&refusal.error), "field": field });
-            let theirs = json!({ "type": expect["raised"]["type"], "field": expect["raised"]["field"] });
-            return Ok(Ours::refused(refusal.error.code.to_string()).equal("what is raised", &raised, &theirs));
-        }
+    let script = script(input);
+    let played = adapter::play(case, KIND, "localharness", &script, async |program| {
+        host(program, &input["adapter_config"]).await
+    });
+    let Played { outcome, events, records, place, has_folder } = match played.await? {
+        Ok(played) => played,
+        Err(refused) => return Ok(refused),
     };
-    let outcome = run.outcome().await?;
-    let (mut events, mut all) = (host.agent_events(run.id(), 1).await?, Vec::new());
-    while let Some(more) = events.next().await? {
-        all.extend(more);
-    }
-    let records = guest_program::records(&workspace.path().join("seen.jsonl"));
     let said = vendors_words(input);
     let shape = |value: &Value| shaped(value, &said, &place, has_folder);
 
@@ -105,7 +81,7 @@ async fn played(case: &Case<'_>) -> Result<Ours, Error> {
     } else {
         ours = ours.equal("the result", &shape(&result::to_json(&outcome)), &shape(&expect["result"]));
     }
-    ours = ours.equal("the events", &shape(&told(&all)), &shape(&joined(&expect["events"])));
+    ours = ours.equal("the events", &shape(&told(&events)), &shape(&joined(&expect["events"])));
     Ok(ours.equal("what was asked of the vendor", &asked_by_ours(&records, expect), &asked_by_original(expect)))
 }
 
@@ -118,31 +94,9 @@ async fn host(program: &Path, config_of_case: &Value) -> Result<Host, Error> {
         let value = &config_of_case[*theirs];
         (!value.is_null()).then(|| ((*ours).to_owned(), value.clone()))
     }));
-    let plugin = Some(PluginName::new("antigravity")?);
-    let mut config = Config::default();
-    config.profiles.insert(
-        ProfileName::new(KIND)?,
-        ProfileConfig { plugin, settings, sandbox: super::unconfined(), ..ProfileConfig::default() },
-    );
-    // Compiled once for all cases.
-    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("conformance-cache");
-    let mut builder = Host::builder().config(config).cache(cache);
-    builder = builder.env(|name| (name == "GEMINI_API_KEY").then(|| KEY.to_owned()));
-    let is_ours = |plugin: &&Embedded| plugin.manifest.contains("name = \"antigravity\"");
-    for plugin in FIRST_PARTY.iter().filter(is_ours) {
-        builder = builder.plugin(*plugin);
-    }
-    let host = builder.open().await?;
-    let grants = [
-        format!("command:{}", program.display()),
-        format!("http:{BASE_URL}"),
-        "secret:GEMINI_API_KEY".to_owned(),
-        "workspace:read-write".to_owned(),
-    ];
-    for grant in grants {
-        host.allow(KIND, &grant.parse()?).await?;
-    }
-    Ok(host)
+    let grants = vec![format!("http:{BASE_URL}"), "secret:GEMINI_API_KEY".to_owned()];
+    let profile = Profile { kind: KIND, plugin: "antigravity", settings, grants, program };
+    adapter::host(profile, Some(("GEMINI_API_KEY", KEY))).await
 }
 
 /// What the program does: it greets, and says the frames of the case once it is told the task.

@@ -13,17 +13,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::LazyLock;
 
-use midplane::config::ProfileConfig;
+use midplane::Host;
+use midplane::core::Error;
 use midplane::core::agent::event::AgentEvent;
-use midplane::core::agent::{errors, result, task};
-use midplane::core::task::{Workspace, WorkspaceAccess};
-use midplane::core::{Error, PluginName, ProfileName};
-use midplane::{Config, Embedded, FIRST_PARTY, Host, RunRequest};
+use midplane::core::agent::result;
 use serde_json::{Map, Value, json};
-use tokio::runtime::Runtime;
 
+use super::adapter::{self, Played, Profile};
 use crate::case::{Case, Check, Ours};
 
 pub(crate) const CHECKS: &[(&str, Check)] =
@@ -31,8 +28,6 @@ pub(crate) const CHECKS: &[(&str, Check)] =
 
 /// The profile, under the name that the original's events carry.
 const KIND: &str = "claude-agent-sdk";
-
-static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a machine that runs tests runs threads"));
 
 /// What an option of the vendor's SDK is on its argument vector.
 const OPTIONS: [(&str, &str); 7] = [
@@ -46,43 +41,17 @@ const OPTIONS: [(&str, &str); 7] = [
 ];
 
 fn check(case: &Case<'_>) -> Ours {
-    let ours = RUNTIME.block_on(played(case));
-    ours.unwrap_or_else(|error| Ours::refused(error.code.to_string()).differs(format!("{error}")))
+    adapter::verdict(played(case))
 }
 
 async fn played(case: &Case<'_>) -> Result<Ours, Error> {
     let (input, expect) = (case.input(), case.expect());
-    let io = |error: std::io::Error| Error::internal("files", error.to_string());
-    let (folder, workspace) = (tempfile::tempdir().map_err(io)?, tempfile::tempdir().map_err(io)?);
-    let program = Path::new(env!("CARGO_BIN_EXE_conformance-program"));
-    let path = guest_program::install(program, folder.path(), "claude", &script(input)).map_err(io)?;
-    let host = host(&path, input).await?;
-
-    let mut asked = task::from_json(&input["task"], "task").map_err(Error::from)?;
-    let has_folder = asked.workspace.is_some();
-    // Every run has one, so that the program can leave its record there. Those of the cases are of another machine.
-    let place = workspace.path().display().to_string();
-    asked.workspace = Some(Workspace { path: place.clone(), access: WorkspaceAccess::ReadWrite });
-    let request = RunRequest { profile: KIND.to_owned(), task: asked, allow: Vec::new() };
-    let mut run = match host.run(request).await {
-        Ok(run) => run,
-        Err(refusal) => {
-            let field = refusal.issues.first().map(|issue| task::gate_field(&issue.field).to_owned());
-            let raised = json!({ "type": errors::original(&refusal.error), "field": field });
-            let theirs = json!({ "type": expect["raised"]["type"], "field": expect["raised"]["field"] });
-            let ours = Ours::refused(refusal.error.code.to_string());
-            if expect.get("raised").is_none() {
-                return Ok(ours.differs(format!("the task is refused: {}", refusal.error)));
-            }
-            return Ok(ours.equal("what is raised", &raised, &theirs));
-        }
+    let script = script(input);
+    let played = adapter::play(case, KIND, "claude", &script, async |program| host(program, input).await);
+    let Played { outcome, events, records, place, has_folder } = match played.await? {
+        Ok(played) => played,
+        Err(refused) => return Ok(refused),
     };
-    let outcome = run.outcome().await?;
-    let (mut events, mut all) = (host.agent_events(run.id(), 1).await?, Vec::new());
-    while let Some(more) = events.next().await? {
-        all.extend(more);
-    }
-    let records = guest_program::records(&workspace.path().join("seen.jsonl"));
     let said = vendors_words(input, expect);
     let shape = |value: &Value| shaped(value, &said, &place, has_folder);
 
@@ -99,7 +68,7 @@ async fn played(case: &Case<'_>) -> Result<Ours, Error> {
     } else {
         ours = ours.equal("the result", &shape(&result::to_json(&outcome)), &shape(&expect["result"]));
     }
-    ours = ours.equal("the events", &shape(&told(&all)), &shape(&stretches(&expect["events"], "\n")));
+    ours = ours.equal("the events", &shape(&told(&events)), &shape(&stretches(&expect["events"], "\n")));
     let wanted = &expect["vendor_request"];
     if input.get("vendor_options_missing").is_some() && expect.get("raised").is_some() {
         // An option that the vendor does not know: no prompt may have been sent.
@@ -119,20 +88,6 @@ async fn host(program: &Path, input: &Value) -> Result<Host, Error> {
         let value = &config_of_case[*theirs];
         (!value.is_null()).then(|| ((*ours).to_owned(), value.clone()))
     }));
-    let plugin = Some(PluginName::new("claude-code")?);
-    let mut config = Config::default();
-    config.profiles.insert(
-        ProfileName::new(KIND)?,
-        ProfileConfig { plugin, settings, sandbox: super::unconfined(), ..ProfileConfig::default() },
-    );
-    // Compiled once for all cases.
-    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("conformance-cache");
-    let mut builder = Host::builder().config(config).cache(cache);
-    let is_ours = |plugin: &&Embedded| plugin.manifest.contains("name = \"claude-code\"");
-    for plugin in FIRST_PARTY.iter().filter(is_ours) {
-        builder = builder.plugin(*plugin);
-    }
-    let host = builder.open().await?;
     let variables = [
         "ANTHROPIC_AUTH_TOKEN",
         "ANTHROPIC_BASE_URL",
@@ -140,16 +95,12 @@ async fn host(program: &Path, input: &Value) -> Result<Host, Error> {
         "CLAUDE_CODE_ENTRYPOINT",
         "CLAUDE_CODE_SDK_READS_SESSION_STATE",
     ];
-    let mut grants = vec![format!("command:{}", program.display()), "workspace:read-write".to_owned()];
-    grants.extend(variables.map(|name| format!("env:{name}")));
+    let mut grants = variables.map(|name| format!("env:{name}")).to_vec();
     for server in input["task"]["mcp_servers"].as_array().into_iter().flatten() {
         grants.extend(server["command"].as_str().map(|command| format!("command:{command}")));
         grants.extend(server["env"].as_object().into_iter().flatten().map(|(name, _)| format!("env:{name}")));
     }
-    for grant in &grants {
-        host.allow(KIND, &grant.parse()?).await?;
-    }
-    Ok(host)
+    adapter::host(Profile { kind: KIND, plugin: "claude-code", settings, grants, program }, None).await
 }
 
 /// What the program does: it answers our requests, and says the lines of the case once it is prompted.

@@ -15,17 +15,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::LazyLock;
 
-use midplane::config::ProfileConfig;
+use midplane::Host;
+use midplane::core::Error;
 use midplane::core::agent::event::AgentEvent;
-use midplane::core::agent::{errors, result, task};
-use midplane::core::task::{Workspace, WorkspaceAccess};
-use midplane::core::{Error, PluginName, ProfileName};
-use midplane::{Config, Embedded, FIRST_PARTY, Host, RunRequest};
+use midplane::core::agent::result;
 use serde_json::{Map, Value, json};
-use tokio::runtime::Runtime;
 
+use super::adapter::{self, Played, Profile};
 use crate::case::{Case, Check, Ours};
 
 pub(crate) const CHECKS: &[(&str, Check)] =
@@ -36,42 +33,19 @@ const KIND: &str = "codex-agent-sdk";
 /// Where the program finds its login in every case that names no other folder.
 const HOME: &str = "/nonexistent-home-of-the-runner";
 
-static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a machine that runs tests runs threads"));
-
 fn check(case: &Case<'_>) -> Ours {
-    let ours = RUNTIME.block_on(played(case));
-    ours.unwrap_or_else(|error| Ours::refused(error.code.to_string()).differs(format!("{error}")))
+    adapter::verdict(played(case))
 }
 
 async fn played(case: &Case<'_>) -> Result<Ours, Error> {
     let (input, expect) = (case.input(), case.expect());
-    let io = |error: std::io::Error| Error::internal("files", error.to_string());
-    let (folder, workspace) = (tempfile::tempdir().map_err(io)?, tempfile::tempdir().map_err(io)?);
-    let program = Path::new(env!("CARGO_BIN_EXE_conformance-program"));
-    let path = guest_program::install(program, folder.path(), "codex", &script(input)).map_err(io)?;
-    let host = host(&path, &input["adapter_config"]).await?;
-
-    let mut asked = task::from_json(&input["task"], "task").map_err(Error::from)?;
-    let has_folder = asked.workspace.is_some();
-    // Every run has one, so that the program can leave its record there. Those of the cases are of another machine.
-    let place = workspace.path().display().to_string();
-    asked.workspace = Some(Workspace { path: place.clone(), access: WorkspaceAccess::ReadWrite });
-    let request = RunRequest { profile: KIND.to_owned(), task: asked, allow: Vec::new() };
-    let mut run = match host.run(request).await {
-        Ok(run) => run,
-        Err(refusal) => {
-            let field = refusal.issues.first().map(|issue| task::gate_field(&issue.field).to_owned());
-            let raised = json!({ "type": errors::original(&refusal.error), "field": field });
-            let theirs = json!({ "type": expect["raised"]["type"], "field": expect["raised"]["field"] });
-            return Ok(Ours::refused(refusal.error.code.to_string()).equal("what is raised", &raised, &theirs));
-        }
+    let script = script(input);
+    let played =
+        adapter::play(case, KIND, "codex", &script, async |program| host(program, &input["adapter_config"]).await);
+    let Played { outcome, events, records, place, has_folder } = match played.await? {
+        Ok(played) => played,
+        Err(refused) => return Ok(refused),
     };
-    let outcome = run.outcome().await?;
-    let (mut events, mut all) = (host.agent_events(run.id(), 1).await?, Vec::new());
-    while let Some(more) = events.next().await? {
-        all.extend(more);
-    }
-    let records = guest_program::records(&workspace.path().join("seen.jsonl"));
 
     let mut ours = match &outcome.error {
         None => Ours::accepted(),
@@ -90,7 +64,7 @@ async fn played(case: &Case<'_>) -> Result<Ours, Error> {
     } else {
         let shape = |value: &Value| shaped_result(value, input);
         ours = ours.equal("the result", &shape(&got), &shape(&expect["result"]));
-        let (told, text) = told(&all);
+        let (told, text) = told(&events);
         let (wanted, wanted_text) = told_by_original(&expect["events"]);
         ours = ours.equal("the events", &told, &wanted);
         // An event of the original holds the beginning of the text.
@@ -122,25 +96,8 @@ async fn host(program: &Path, config_of_case: &Value) -> Result<Host, Error> {
     if let Some(model) = config_of_case["default_model"].as_str() {
         settings.insert("model".to_owned(), json!(model));
     }
-    let plugin = Some(PluginName::new("codex")?);
-    let mut config = Config::default();
-    config.profiles.insert(
-        ProfileName::new(KIND)?,
-        ProfileConfig { plugin, settings, sandbox: super::unconfined(), ..ProfileConfig::default() },
-    );
-    // Compiled once for all cases.
-    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("conformance-cache");
-    let mut builder = Host::builder().config(config).cache(cache);
-    let is_ours = |plugin: &&Embedded| plugin.manifest.contains("name = \"codex\"");
-    for plugin in FIRST_PARTY.iter().filter(is_ours) {
-        builder = builder.plugin(*plugin);
-    }
-    let host = builder.open().await?;
-    let command = format!("command:{}", program.display());
-    for grant in [command.as_str(), "workspace:read-write", "env:CODEX_HOME"] {
-        host.allow(KIND, &grant.parse()?).await?;
-    }
-    Ok(host)
+    let grants = vec!["env:CODEX_HOME".to_owned()];
+    adapter::host(Profile { kind: KIND, plugin: "codex", settings, grants, program }, None).await
 }
 
 // ---- what the program says ----

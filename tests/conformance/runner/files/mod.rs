@@ -1,5 +1,6 @@
 //! Which check reads which file. One module per family.
 
+mod adapter;
 mod agent;
 mod antigravity;
 mod batch;
@@ -34,12 +35,4 @@ pub(crate) fn checks() -> Vec<(&'static str, Check)> {
         telemetry::CHECKS,
     ];
     families.concat()
-}
-
-/// The vendor's program is left to its own sandbox: what is compared is what it is asked, which must not depend on what the
-/// kernel of this machine can do.
-fn unconfined() -> midplane::core::sandbox::SandboxSettings {
-    use midplane::core::sandbox::{Mode, SandboxSettings};
-
-    SandboxSettings { mode: Mode::Own, ..SandboxSettings::default() }
 }
