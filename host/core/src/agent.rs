@@ -11,8 +11,7 @@
 //! - [`event`], [`project`]: `agent.*` events one by one, and the projection of a run's log onto them
 //! - [`sanitise`]: what may be seen in their attributes
 //! - [`errors`]: the original's error types by our kind and code
-//! - [`readiness`]: whether a runtime could start work
-//! - [`vendors`]: finish reasons and permission modes of vendors, as data
+//! - [`readiness`]: whether an agent could start work, from what was found out about it
 //! - `fields`: reading one JSON object field by field
 //!
 //! # What it never does
@@ -32,7 +31,6 @@ pub mod readiness;
 pub mod result;
 pub mod sanitise;
 pub mod task;
-pub mod vendors;
 
 mod fields;
 
@@ -103,6 +101,12 @@ pub const CODES: &[Code] = &[
         kind: ErrorKind::Invalid,
         meaning: "a deadline is not an instant: it is no ISO 8601 date and time, or it has no time zone",
         recovery: "write the date, the time and the zone, such as 2030-01-01T12:00:00Z",
+    },
+    Code {
+        code: "probe-timeout",
+        kind: ErrorKind::Invalid,
+        meaning: "the time that a probe may take is no number of seconds above zero",
+        recovery: "give a number such as `2.5`, at most a day",
     },
     Code {
         code: "output-schema",
