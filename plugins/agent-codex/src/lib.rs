@@ -85,10 +85,7 @@ impl Agent for CodexAgent {
     }
 
     fn validate(host: &dyn Host, task: &Task) -> Vec<Issue> {
-        let mut issues = Vec::new();
-        if task.model.as_ref().is_some_and(|model| model.trim().is_empty()) {
-            issues.push(issue("model", "the model is blank; leave it out for the one of the settings"));
-        }
+        let mut issues: Vec<Issue> = agent::model(host, task, None).err().into_iter().collect();
         if task.reasoning_effort.as_ref().is_some_and(|effort| effort.trim().is_empty()) {
             issues.push(issue("reasoning_effort", "the effort is blank; leave it out for the model's own"));
         }
@@ -126,8 +123,12 @@ impl Agent for CodexAgent {
                 ),
             ));
         }
-        if let Err(error) = Options::read(host) {
-            issues.push(issue("settings", error.message));
+        match Options::read(host) {
+            Ok(options) if task.permissions.native_profile.is_some() => {
+                issues.extend(options.profile_conflict().map(|why| issue("permissions.native_profile", why)));
+            }
+            Ok(_) => {}
+            Err(error) => issues.push(issue("settings", error.message)),
         }
         issues
     }

@@ -16,10 +16,8 @@ const THREAD: &str = "th-1";
 const TURN: &str = "tu-1";
 
 /// What the program says and does after `turn/start`, and for other lines.
-type More = fn(&Value) -> Vec<Step>;
-
 /// A program that shakes hands, starts thread and turn, and then does `turn`; `more` answers all else.
-fn program(turn: Vec<Step>, more: More) -> FakeChild {
+fn program(turn: Vec<Step>, more: impl Fn(&Value) -> Vec<Step> + Send + Sync + 'static) -> FakeChild {
     FakeChild::new().on_line(move |line| {
         let message: Value = serde_json::from_str(line).expect("a message");
         let answer = |result: Value| Step::json(&json!({ "id": message["id"], "result": result }));
@@ -469,8 +467,11 @@ fn permissions_are_mapped_and_never_widened() {
 #[test]
 fn a_named_profile_replaces_the_sandbox_and_a_session_is_resumed() {
     let turn = vec![says("{\"ok\":true}"), completed("completed", Value::Null)];
-    let host =
-        host().setting("codex_home", "/homes/codex").setting("config", r#"{"a":1}"#).child(program(turn, nothing));
+    let unset = |message: &Value| match message["method"].as_str() {
+        Some("config/read") => vec![Step::json(&json!({ "id": message["id"], "result": { "config": {} } }))],
+        _ => vec![],
+    };
+    let host = host().setting("codex_home", "/homes/codex").setting("config", r#"{"a":1}"#).child(program(turn, unset));
     let mut task = task("go on");
     task.permissions.native_profile = Some("locked".into());
     task.session = Some(Session { id: "th-0".into(), transcript: None });
@@ -526,4 +527,37 @@ fn readiness_starts_nothing_unless_it_may() {
     let report = CodexAgent::availability(&missing, 1000);
     assert_eq!((report.status, report.reason.as_str()), (Readiness::NotReady, "missing-program"));
     assert!(report.message.contains("npm install"), "{}", report.message);
+}
+
+/// What the program answers was taken from version 0.169.0 with such files: a broken one it reports here alone, and goes on.
+#[test]
+fn a_named_profile_is_not_begun_where_the_programs_own_configuration_would_win_over_it() {
+    let broken = "failed to read configuration layers: /h/config.toml:1:9: string values must be quoted";
+    let rows = [
+        (
+            json!({ "result": { "config": { "sandbox_mode": null, "default_permissions": "other" }, "origins": {} } }),
+            true,
+        ),
+        (json!({ "result": { "config": { "sandbox_mode": "read-only" } } }), false),
+        (json!({ "result": { "config": { "profiles": { "x": { "sandbox_mode": "workspace-write" } } } } }), false),
+        (json!({ "result": { "config": { "sandbox_workspace_write": { "network_access": true } } } }), false),
+        (json!({ "result": {} }), false),
+        (json!({ "error": { "code": -32603, "message": broken } }), false),
+    ];
+    for (answer, keeps) in rows {
+        let reply = move |message: &Value| {
+            let mut answer = answer.clone();
+            answer["id"] = message["id"].clone();
+            if message["method"] == "config/read" { vec![Step::json(&answer)] } else { vec![] }
+        };
+        let host = host().child(program(vec![says("ok"), completed("completed", Value::Null)], reply));
+        let mut task = task("x");
+        task.permissions.native_profile = Some("locked".into());
+        let outcome = run(&host, task);
+        let begun = host.written().iter().any(|line| line.contains("thread/start"));
+        assert_eq!((begun, outcome.finish_reason == "done"), (keeps, keeps), "{outcome:?}");
+        if let Some(error) = outcome.error {
+            assert_eq!((error.kind, error.code.as_str()), (midplane_plugin::ErrorKind::Unsupported, "native-profile"));
+        }
+    }
 }

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | `base_url` | string | where the API is, read with [`base_url`] |
 //! | `model` | string | the model of a task that names none |
-//! | `models` | list | the models that a task may name; left out or empty, any |
+//! | `models` | list | the models that may be used; left out, any |
 //! | `retries_max` | integer | repeats of one request of whose reply nothing was heard; 4 |
 //! | `retry_wait_max_s` | integer | longest wait before a repeat, in seconds; 120 |
 
@@ -85,7 +85,7 @@ impl<A: Adapter> Agent for A {
     fn validate(host: &dyn Host, task: &Task) -> Vec<Issue> {
         let mut vendor = A::configured(host);
         let mut issues = Vec::new();
-        issues.extend(model_issue(host, task));
+        issues.extend(agent::model(host, task, None).err());
         if let (Some(effort), Ok(vendor)) = (&task.reasoning_effort, &mut vendor)
             && let Err(error) = vendor.set_effort_of(effort, &model(host, task))
         {
@@ -142,25 +142,6 @@ pub fn options(host: &dyn Host, model: Option<&str>) -> Result<Options> {
 /// The model of the task; empty where neither it nor the settings name one, which is refused elsewhere.
 fn model(host: &dyn Host, task: &Task) -> String {
     task.model.clone().or_else(|| settings::text(host, "model")).unwrap_or_default()
-}
-
-/// Why the model that the task names is refused.
-fn model_issue(host: &dyn Host, task: &Task) -> Option<Issue> {
-    let model = task.model.as_deref()?;
-    if model.trim().is_empty() {
-        return Some(issue("model", "the model is blank; leave it out for the one of the settings"));
-    }
-    let allowed: Vec<String> = match settings::parsed_or(host, "models", Vec::new()) {
-        Ok(allowed) => allowed,
-        Err(error) => return Some(issue("settings", error.message)),
-    };
-    if allowed.is_empty() || allowed.iter().any(|name| name == model) {
-        return None;
-    }
-    Some(issue(
-        "model",
-        format!("the model `{model}` is not among those that the setting `models` allows: `{}`", allowed.join("`, `")),
-    ))
 }
 
 /// What no API of a model can honour, because the host's tools do the work.
