@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::Delta;
 use crate::agent::Usage;
 use crate::error::{Error, Result};
 use crate::host::{Call, Tool};
@@ -15,13 +16,20 @@ pub fn malformed(what: &str) -> Error {
 
 /// The data of an event, an object; none for the `[DONE]` with which some servers end any stream.
 pub fn event_data(event: &SseEvent) -> Result<Option<Value>> {
-    if event.data == "[DONE]" {
+    if event.data.trim() == "[DONE]" {
         return Ok(None);
     }
     match serde_json::from_str(&event.data) {
         Ok(data @ Value::Object(_)) => Ok(Some(data)),
         Ok(_) => Err(malformed("an event is not an object")),
         Err(error) => Err(malformed(&format!("the data of `{}` is not JSON: {error}", event.name))),
+    }
+}
+
+/// Adds a delta of a text that has something in it.
+pub fn say(deltas: &mut Vec<Delta>, text: &Value, delta: fn(String) -> Delta) {
+    if let Some(text) = text.as_str().filter(|text| !text.is_empty()) {
+        deltas.push(delta(text.to_owned()));
     }
 }
 
@@ -118,6 +126,15 @@ mod tests {
         for bad in ["[1]", "{", ""] {
             assert_eq!(event_data(&event(bad)).expect_err("malformed").code, "stream-malformed", "{bad}");
         }
+    }
+
+    #[test]
+    fn only_a_text_with_something_in_it_is_a_delta() {
+        let mut deltas = Vec::new();
+        for value in [json!("a"), json!(""), json!(null), json!(7), json!(["b"])] {
+            say(&mut deltas, &value, Delta::Thinking);
+        }
+        assert_eq!(deltas, [Delta::Thinking("a".into())]);
     }
 
     #[test]

@@ -106,6 +106,7 @@ impl Decoder for ToyDecoder {
         let stop = match stop_word.as_str() {
             "again" => Stop::Again,
             "tokens" => Stop::MaxTokens,
+            "bad" => Stop::BadCall(Error::internal("bad-call", "it is no JSON")),
             "refuse" => Stop::Failed(Error::denied("refusal", "the model declined")),
             _ => Stop::Done,
         };
@@ -271,6 +272,31 @@ fn a_cancel_in_the_stream_is_an_interruption_that_can_be_continued() {
     let outcome = run_task(&host, &next);
     assert_eq!(outcome.session_id.as_deref(), Some("run-1"));
     insta::assert_snapshot!(record(&host, &outcome));
+}
+
+#[test]
+fn a_call_that_cannot_be_read_is_asked_for_once_more_and_a_second_in_a_row_fails() {
+    let bad = || says(&[json!({ "text": "hm" }), json!({ "stop": "bad" })]);
+    let good = || says(&[json!({ "call": ["c1", "shell", {}] }), json!({ "stop": "done" })]);
+    let with_call = || says(&[json!({ "call": ["c1", "shell", {}] }), json!({ "stop": "bad" })]);
+    let cases = [
+        ("once", vec![bad(), good(), done("ok")], "done", 3),
+        ("apart", vec![bad(), good(), bad(), done("ok")], "done", 4),
+        ("twice", vec![bad(), bad(), done("never asked")], "failed", 2),
+        ("beside a call", vec![with_call(), done("never asked")], "failed", 1),
+    ];
+    for (name, replies, reason, asked) in cases {
+        let host = FakeHost::new().tools(&["shell"]);
+        replies.into_iter().for_each(|reply| host.add_reply(reply));
+        let outcome = run_task(&host, &task("work"));
+        assert_eq!((outcome.finish_reason.as_str(), host.requests().len()), (reason, asked), "{name}");
+        let is_bad = outcome.error.is_some_and(|error| error.code == "bad-call");
+        assert_eq!(is_bad, reason == "failed", "{name}");
+        if name == "once" {
+            let told = host.requests()[1].1["messages"][2]["user"].to_string();
+            assert!(told.contains("not run: it is no JSON."), "{told}");
+        }
+    }
 }
 
 #[test]
