@@ -37,9 +37,7 @@ impl Decoder for MessageStream {
         match event.name.as_str() {
             "message_start" => {
                 let message = &data["message"];
-                if let Some(model) = message["model"].as_str() {
-                    deltas.push(Delta::Model(model.to_owned()));
-                }
+                parts::say(deltas, &message["model"], Delta::Model);
                 deltas.push(Delta::Usage(usage(&message["usage"])));
             }
             "content_block_start" => self.start_block(&data, deltas)?,
@@ -58,9 +56,7 @@ impl Decoder for MessageStream {
             _ => {
                 let kind = data["error"]["type"].as_str().unwrap_or("error");
                 let message = data["error"]["message"].as_str().unwrap_or("no explanation");
-                return Err(typed_error(kind, message).unwrap_or_else(|| {
-                    Error::internal("vendor-error", format!("the vendor says `{kind}`: {message}"))
-                }));
+                return Err(typed_error(kind, message).unwrap_or_else(|| fault::unknown(kind, message)));
             }
         }
         Ok(())
@@ -84,16 +80,9 @@ impl Decoder for MessageStream {
             // `end_turn`, `stop_sequence`, `tool_use`, and a reason that is added later: the calls decide.
             _ => Stop::Done,
         };
-        let mut content = Vec::new();
-        let mut calls = Vec::new();
-        for block in self.blocks.finish("input", stop == Stop::MaxTokens)? {
-            if block["type"] == "tool_use" {
-                calls.push(parts::call(block["id"].as_str(), &block["name"], &block["input"])?);
-            }
-            if can_go_back(&block) {
-                content.push(block);
-            }
-        }
+        let mut content = self.blocks.finish("input", stop == Stop::MaxTokens)?;
+        let calls = parts::calls(&content, "tool_use", "input")?;
+        content.retain(can_go_back);
         // A pause for the vendor's own tools leaves none of ours open; where it did, they are answered first.
         let stop = if stop == Stop::Again && !calls.is_empty() { Stop::Done } else { stop };
         let messages =

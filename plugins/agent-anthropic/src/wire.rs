@@ -142,7 +142,8 @@ impl Vendor for Anthropic {
         for (field, value) in &thinking.fields {
             body[*field] = value.clone();
         }
-        let form = |tool: &Tool, schema| json!({ "name": tool.name, "description": tool.description, "input_schema": schema });
+        let form =
+            |tool: &Tool, schema| json!({ "name": tool.name, "description": tool.description, "input_schema": schema });
         if let Some(tools) = parts::tools(turn.tools, form)? {
             body["tools"] = tools;
             // While it thinks, the vendor refuses to be forced.

@@ -40,9 +40,19 @@ pub fn choice<T: Copy>(host: &dyn Host, name: &str, words: &[(&str, T)]) -> Resu
         Some(value) => words.iter().find(|(word, _)| word == value),
     };
     known.map(|(_, meaning)| *meaning).ok_or_else(|| {
-        let can_be: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
+        let mut can_be = String::new();
+        for (index, (word, _)) in words.iter().enumerate() {
+            let before = if index == 0 {
+                ""
+            } else if index + 1 == words.len() {
+                " or "
+            } else {
+                ", "
+            };
+            can_be.push_str(&format!("{before}`{word}`"));
+        }
         let value = value.unwrap_or_default();
-        Error::invalid("setting", format!("setting `{name}` is `{value}`; it can be {}", can_be.join(" or ")))
+        Error::invalid("setting", format!("setting `{name}` is `{value}`; it can be {can_be}"))
     })
 }
 
@@ -85,11 +95,11 @@ mod tests {
 
     #[test]
     fn a_choice_is_one_of_its_words_and_the_first_when_unset() {
-        let words = [("fast", 1), ("slow", 2)];
+        let words = [("fast", 1), ("slow", 2), ("no", 0)];
         let host = FakeHost::new().setting("pace", "slow").setting("other", "slowly");
         assert_eq!((choice(&host, "pace", &words), choice(&host, "none", &words)), (Ok(2), Ok(1)));
         let error = choice(&host, "other", &words).expect_err("no such word");
-        assert_eq!(error.message, "setting `other` is `slowly`; it can be `fast` or `slow`");
+        assert_eq!(error.message, "setting `other` is `slowly`; it can be `fast`, `slow` or `no`");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, cut};
 use crate::http::{body_message, header, status_error, with_retry_after};
 
 /// Words of `error.type`, `error.code` and `error.status`.
@@ -70,6 +70,12 @@ pub fn of_word(word: &str, message: &str) -> Option<Error> {
     Some(Error::new(*kind, *code, format!("the vendor says `{word}`: {message}")))
 }
 
+/// The error of a word that nobody here knows, in a stream, which has no status.
+#[must_use]
+pub fn unknown(word: &str, message: &str) -> Error {
+    Error::internal("vendor-error", format!("the vendor says `{}`: {message}", cut(word.to_owned(), 64)))
+}
+
 /// The error of an answer that is not a success. `told` makes the error of what the body has under `error`, with the
 /// message of the body and the vendor's name of the request; where it makes none, the status decides.
 #[must_use]
@@ -127,15 +133,9 @@ mod tests {
             "no waiting helps a spent budget"
         );
         let busy = "the vendor says `UNAVAILABLE`: because (request `r1`)";
-        assert_eq!(
-            error(400, "UNAVAILABLE"),
-            (ErrorKind::Unavailable, "overloaded".into(), Some(3000), busy.into())
-        );
+        assert_eq!(error(400, "UNAVAILABLE"), (ErrorKind::Unavailable, "overloaded".into(), Some(3000), busy.into()));
         let unknown = "the vendor answered 429: because (request `r1`)";
-        assert_eq!(
-            error(429, "new_word"),
-            (ErrorKind::Unavailable, "rate-limited".into(), Some(3000), unknown.into())
-        );
+        assert_eq!(error(429, "new_word"), (ErrorKind::Unavailable, "rate-limited".into(), Some(3000), unknown.into()));
     }
 
     #[test]
