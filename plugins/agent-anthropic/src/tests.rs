@@ -193,7 +193,7 @@ fn a_call_cut_by_max_tokens_is_not_run() {
 }
 
 #[test]
-fn an_error_event_after_output_fails_the_run_and_keeps_usage_and_text() {
+fn defect_14_03_an_error_event_after_output_fails_the_run_and_keeps_usage_and_text() {
     let mut events = vec![start()];
     events.extend(text_block(0, &["half"]));
     events.push(json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}));
@@ -210,7 +210,7 @@ fn an_error_event_before_output_is_repeated() {
 }
 
 #[test]
-fn a_stream_that_ends_before_message_stop_is_no_success_at_any_event() {
+fn defect_14_05_a_stream_that_ends_before_message_stop_is_no_success_at_any_event() {
     let events = message(vec![text_block(0, &["some", "thing"])], "end_turn");
     for length in 0..events.len() {
         let host = host().setting("retries_max", "0").reply(stream(&events[..length]));
@@ -293,7 +293,7 @@ fn a_page_of_html_with_status_200_is_not_a_reply() {
 }
 
 #[test]
-fn a_cancel_in_the_stream_keeps_the_text_and_the_conversation_goes_on() {
+fn defect_14_12_a_cancel_in_the_stream_keeps_the_text_and_the_conversation_goes_on() {
     let mut events = vec![start()];
     events.extend(text_block(0, &["half a sen"]));
     let host = host().reply(stream(&events).then_cancel());
@@ -416,7 +416,7 @@ fn a_refusal_says_why_and_a_pause_with_calls_answers_them() {
 }
 
 #[test]
-fn what_cannot_be_honoured_is_listed_in_the_order_of_the_task() {
+fn defect_14_15_all_that_cannot_be_honoured_is_listed_in_the_order_of_the_task() {
     let mut task = task("x");
     task.model = Some(" ".into());
     task.reasoning_effort = Some("extreme".into());
@@ -437,7 +437,7 @@ fn a_plain_task_has_no_issues() {
 }
 
 #[test]
-fn availability_asks_only_when_probed() {
+fn defect_14_18_availability_asks_only_when_probed() {
     let cases = [
         host(),
         host().reply(Reply::new(200, "{\"data\":[]}")),

@@ -135,7 +135,7 @@ fn a_stream_cut_at_any_byte_decodes_to_the_same() {
 }
 
 #[test]
-fn each_finish_reason_ends_as_documented() {
+fn defect_14_02_a_normal_stop_is_done_and_each_finish_reason_ends_as_documented() {
     let reasons = [
         "STOP",
         "FINISH_REASON_UNSPECIFIED",
@@ -206,7 +206,7 @@ fn an_error_in_the_stream_is_repeated_only_before_output() {
 }
 
 #[test]
-fn a_stream_that_ends_without_a_reason_is_no_success_at_any_event() {
+fn defect_14_05_a_stream_that_ends_without_a_reason_is_no_success_at_any_event() {
     let events = [parts(json!([{"text": "some"}])), parts(json!([{"text": "thing"}])), last(json!([]), "STOP")];
     for length in 0..events.len() {
         let host = host().setting("retries_max", "0").reply(stream(&events[..length]));
@@ -303,7 +303,7 @@ fn a_page_of_html_with_status_200_is_not_a_reply() {
 }
 
 #[test]
-fn a_cancel_in_the_stream_keeps_the_text_and_the_conversation_goes_on() {
+fn defect_14_12_a_cancel_in_the_stream_keeps_the_text_and_the_conversation_goes_on() {
     let host = host().reply(stream(&[parts(json!([{"text": "half a sen"}]))]).then_cancel());
     let first = short(&host, task("x"));
     host.next_run();
@@ -598,7 +598,7 @@ fn a_model_whose_name_would_leave_its_place_in_the_url_is_refused() {
 }
 
 #[test]
-fn what_cannot_be_honoured_is_listed() {
+fn defect_14_15_all_that_cannot_be_honoured_is_listed() {
     let mut task = task("x");
     task.reasoning_effort = Some("extreme".into());
     task.permissions.network = Some(false);
@@ -619,7 +619,7 @@ fn a_plain_task_has_no_issues() {
 }
 
 #[test]
-fn availability_asks_only_when_probed() {
+fn defect_14_18_availability_asks_only_when_probed() {
     let wrong = json!({"error": {"code": 400, "message": "secret text of the vendor", "status": "INVALID_ARGUMENT",
         "details": [{"reason": "API_KEY_INVALID"}]}});
     let vertex = host().setting("base_url", "https://aiplatform.googleapis.com").setting("vertex_project", "p");

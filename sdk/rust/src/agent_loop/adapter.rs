@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn all_reasons_to_refuse_a_task_are_given_in_the_order_of_its_fields() {
+    fn defect_14_15_all_reasons_to_refuse_a_task_are_given_in_the_order_of_its_fields() {
         let mut wrong = task("x");
         wrong.model = Some("toy-9".into());
         wrong.reasoning_effort = Some("extreme".into());

@@ -161,7 +161,7 @@ fn text_becomes_events_output_and_usage() {
 }
 
 #[test]
-fn parallel_calls_are_answered_under_their_own_ids_also_when_a_model_repeats_one() {
+fn defect_14_06_parallel_calls_are_answered_under_their_own_ids_also_when_a_model_repeats_one() {
     let calls = |text: &str| {
         says(&[
             json!({ "text": text }),
@@ -191,7 +191,7 @@ fn more_calls_than_one_batch_takes_are_split() {
 }
 
 #[test]
-fn a_rate_limit_before_output_is_repeated_not_sooner_than_the_vendor_says() {
+fn defect_14_13_a_rate_limit_before_output_is_repeated_not_sooner_than_the_vendor_says() {
     let host = FakeHost::new()
         .reply(Http::new(429, "slow down").header("retry-after", "7"))
         .reply_error(Error::uncertain("broken", "the connection broke"))
@@ -239,7 +239,7 @@ fn repeats_end_at_their_most_and_at_the_deadline() {
 }
 
 #[test]
-fn a_stream_that_breaks_after_output_fails_the_run_and_keeps_what_was_heard() {
+fn defect_14_03_a_stream_that_breaks_after_output_fails_the_run_and_keeps_what_was_heard() {
     let events = [json!({ "out": 3 }), json!({ "text": "half " })];
     let host = FakeHost::new().reply(says(&events));
     let outcome = run_task(&host, &task("greet"));
@@ -258,7 +258,7 @@ fn a_body_that_ends_is_a_whole_reply_only_where_the_vendor_has_no_last_event() {
 }
 
 #[test]
-fn a_cancel_in_the_stream_is_an_interruption_that_can_be_continued() {
+fn defect_14_12_a_cancel_in_the_stream_is_an_interruption_that_can_be_continued() {
     let host = FakeHost::new().reply(says(&[json!({ "text": "half a " })]).then_cancel());
     let outcome = run_task(&host, &task("greet"));
     assert_eq!((outcome.finish_reason.as_str(), outcome.error.clone()), ("interrupted", None));
@@ -503,7 +503,7 @@ fn arguments_that_are_no_json_are_answered_and_the_model_can_repair_them() {
 }
 
 #[test]
-fn a_reply_that_never_ends_is_cut_before_it_fills_the_memory() {
+fn defect_14_14_a_reply_that_never_ends_is_cut_before_it_fills_the_memory() {
     let part = json!({ "text": "x".repeat(1024 * 1024) });
     let events = [part.clone(), part.clone(), part.clone(), part];
     let body: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
