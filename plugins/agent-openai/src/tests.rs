@@ -3,7 +3,7 @@
 
 use midplane_plugin::agent::{Agent, Outcome, Session, Task};
 use midplane_plugin::agent_loop::RETURN_RESULT;
-use midplane_plugin::testing::{FakeHost, Reply, task};
+use midplane_plugin::testing::{FakeHost, Reply, record, task};
 use midplane_plugin::{ErrorKind, Value, json};
 
 use super::*;
@@ -100,17 +100,6 @@ fn run(host: &FakeHost, task: Task) -> Outcome {
     OpenAi::run(host, task).expect("an outcome")
 }
 
-/// Everything that came of a run, as one text to compare.
-fn record(host: &FakeHost, outcome: &Outcome) -> String {
-    let mut lines = vec![format!("{outcome:#?}"), String::new(), "events".into()];
-    lines.extend(host.event_lines());
-    for (head, body) in host.requests() {
-        lines.push(format!("{} {} {:?}", head.method, head.url, head.headers));
-        lines.push(serde_json::to_string_pretty(&body).expect("JSON"));
-    }
-    lines.join("\n")
-}
-
 #[test]
 fn responses_reasoning_and_parallel_calls_go_back_unchanged() {
     let reasoning = json!({"id": "rs_1", "type": "reasoning", "summary": [{"type": "summary_text", "text": "**Looking**"}], "encrypted_content": "gAAAA=="});
@@ -139,8 +128,7 @@ fn responses_reasoning_and_parallel_calls_go_back_unchanged() {
     let mut work = task("work");
     work.system = Some("Be brief.".into());
     work.reasoning_effort = Some("high".into());
-    let outcome = run(&host, work);
-    insta::assert_snapshot!(record(&host, &outcome));
+    insta::assert_snapshot!(record::<OpenAi>(&host, work));
 }
 
 #[test]
@@ -162,8 +150,7 @@ fn chat_calls_in_pieces_go_back_with_their_thoughts() {
     let mut work = task("work");
     work.system = Some("Be brief.".into());
     work.reasoning_effort = Some("high".into());
-    let outcome = run(&host, work);
-    insta::assert_snapshot!(record(&host, &outcome));
+    insta::assert_snapshot!(record::<OpenAi>(&host, work));
 }
 
 /// What compatible servers make of tool calls: the calls that the host is asked for.
