@@ -20,9 +20,13 @@ mod peer;
 mod processes;
 mod project;
 mod rules;
+#[cfg(target_os = "linux")]
+mod same_task;
 mod scenarios;
 mod script_server;
 mod secrets;
+#[cfg(target_os = "linux")]
+mod seen;
 mod soak;
 mod vendor;
 mod world;
