@@ -3,6 +3,7 @@
 mod acp;
 mod anthropic;
 mod antigravity;
+mod bad_input;
 mod claude_code;
 mod codex;
 mod command;
