@@ -88,7 +88,7 @@ impl Agent for AcpAgent {
                     format!("`{}` is not there; {title} is installed by: {}", profile.program, profile.install);
                 agent::availability(Readiness::NotReady, "missing-program", message)
             }
-            Err(error) if error.kind == ErrorKind::Denied && error.code == "command" => {
+            Err(error) if error.kind == ErrorKind::Denied && matches!(error.code.as_str(), "command" | "env") => {
                 agent::availability(Readiness::NotReady, "setup-failed", error.message)
             }
             // No text of the agent may be copied into a report.

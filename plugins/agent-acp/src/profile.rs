@@ -189,6 +189,27 @@ impl Profile {
         command
     }
 
+    /// All grants that it needs. A denial names the one that is missed first, and the next would take another run to find.
+    #[must_use]
+    pub fn needs(&self, host: &dyn Host) -> String {
+        // As in `plugin.toml`: a program that the settings name stands there alone, one of a row with what makes it an agent.
+        let own = settings::text(host, "program").is_some();
+        let words: Vec<&str> =
+            std::iter::once(&self.program).chain(self.args.first().filter(|_| !own)).map(String::as_str).collect();
+        let mut all = vec![format!("command:{}", words.join(" "))];
+        let names = |variables: &BTreeMap<String, String>| {
+            variables.keys().map(|name| format!("env:{name}")).collect::<Vec<_>>()
+        };
+        all.extend([names(&self.env), names(&self.model_env)].concat());
+        all.extend(self.mode_env.iter().map(|name| format!("env:{name}")));
+        if let Some(api) = self.api.as_deref().filter(|_| settings::text(host, "login").as_deref() != Some("own")) {
+            all.extend(names(&self.endpoint_env));
+            all.extend(settings::text(host, &format!("{api}_url")).map(|url| format!("http:{url}")));
+            all.push(format!("secret:{}_API_KEY", api.to_uppercase()));
+        }
+        format!("grant this profile `{}`", all.join("`, `"))
+    }
+
     /// Its name for people.
     #[must_use]
     pub fn title(&self) -> &str {
