@@ -3,6 +3,7 @@
 mod acp;
 mod anthropic;
 mod antigravity;
+mod bench;
 mod claude_code;
 mod codex;
 mod command;
@@ -25,4 +26,5 @@ mod script_server;
 mod secrets;
 mod soak;
 mod vendor;
+mod wires;
 mod world;
