@@ -19,6 +19,7 @@ mod orphans;
 mod peer;
 mod processes;
 mod project;
+mod readiness;
 mod rules;
 mod scenarios;
 mod script_server;

@@ -178,15 +178,15 @@ fn of_adapter(input: &Value) -> Result<Facts, String> {
         Package::Missing { name, reason: Reason::MissingPackage, message: "it is not installed".to_owned() }
     };
     let ways = |ways: &[Way]| ways.iter().map(|way| way.source(&variables)).collect::<Vec<_>>();
-    let (mut sources, mut probe) = (Vec::new(), Probe::None);
-    match adapter {
-        "claude" => sources = ways(&CLAUDE),
+    let (sources, probe) = match adapter {
+        "claude" => (ways(&CLAUDE), Probe::None),
         "codex" => {
-            sources = if uses_bedrock(config) { vec![CODEX_BEDROCK.source(&variables)] } else { ways(&CODEX) };
-            probe = account(&input["vendor_account_reply"], &mut sources);
+            let mut sources = if uses_bedrock(config) { vec![CODEX_BEDROCK.source(&variables)] } else { ways(&CODEX) };
+            let probe = account(&input["vendor_account_reply"], &mut sources);
+            (sources, probe)
         }
-        _ => sources = google(config, &variables, &input["google_adc"]),
-    }
+        _ => (google(config, &variables, &input["google_adc"]), Probe::None),
+    };
     Ok(Facts { kind: kind.to_owned(), package, lacks: None, sources, probe })
 }
 
