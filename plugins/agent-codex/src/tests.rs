@@ -529,7 +529,7 @@ fn readiness_starts_nothing_unless_it_may() {
     assert!(report.message.contains("npm install"), "{}", report.message);
 }
 
-/// What the program answers was taken from version 0.169.0 with such files: a broken one it reports here alone, and goes on.
+/// What the program answers was taken from version 0.169.0 with such files.
 #[test]
 fn a_named_profile_is_not_begun_where_the_programs_own_configuration_would_win_over_it() {
     let broken = "failed to read configuration layers: /h/config.toml:1:9: string values must be quoted";
