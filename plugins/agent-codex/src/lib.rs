@@ -106,9 +106,7 @@ impl Agent for CodexAgent {
             issues
                 .push(issue("budget_usd", "codex names no price, so a limit in money could not be kept; leave it out"));
         }
-        if let Some(session) = &task.session
-            && session.transcript.is_some()
-        {
+        if agent::has_transcript(task) {
             issues.push(issue(
                 "session.transcript",
                 "codex goes on only with threads that it keeps itself; give the session's id alone",

@@ -493,7 +493,7 @@ fn what_cannot_be_honoured_is_refused_in_the_order_of_the_fields() {
     task.permissions.network = Some(false);
     task.permissions.filesystem = FilesystemAccess::FullAccess;
     task.budget_usd = Some(1.0);
-    task.session = Some(Session { id: "t".into(), transcript: Some("[]".into()) });
+    task.session = Some(Session { id: "t".into(), transcript: Some("[1]".into()) });
     let issues: Vec<String> = CodexAgent::validate(&host, &task)
         .into_iter()
         .map(|issue| format!("{}: {}", issue.field, issue.message))
