@@ -3,6 +3,7 @@
 mod acp;
 mod anthropic;
 mod antigravity;
+mod bad_input;
 mod claude_code;
 mod codex;
 mod command;
@@ -21,9 +22,13 @@ mod processes;
 mod project;
 mod readiness;
 mod rules;
+#[cfg(target_os = "linux")]
+mod same_task;
 mod scenarios;
 mod script_server;
 mod secrets;
+#[cfg(target_os = "linux")]
+mod seen;
 mod soak;
 mod vendor;
 mod world;

@@ -33,8 +33,9 @@ use midplane_plugin::{Agent, Error, Host, Result};
 
 use config::{Conversation, Settings};
 
-/// What the adapter can do. Not `budget`: the harness names no price. Not `network_control`: its commands have what the
-/// host's sandbox gives them.
+/// What the adapter can do. `budget` is kept by the host, which knows prices: the harness tells its tokens after each
+/// call of its model, and is halted when they cost too much. Not `network_control`: its commands have what the host's
+/// sandbox gives them.
 const FEATURES: &[&str] = &[
     "mcp_support",
     "working_directory",
@@ -43,6 +44,7 @@ const FEATURES: &[&str] = &[
     "streaming",
     "tool_audit",
     "cancellation",
+    "budget",
     "tool_filters",
     "steering",
 ];

@@ -30,8 +30,9 @@ use midplane_plugin::{Agent, ErrorKind, Host, Result};
 
 use options::Options;
 
-/// What the adapter can do. Not `budget`: the program names no price and takes no limit. Not `tool_filters`: it has no
-/// list of tools to choose from.
+/// What the adapter can do. `budget` is kept by the host, which knows prices: the program tells its tokens after each
+/// request to its model, and is interrupted when they cost too much. Not `tool_filters`: it has no list of tools to
+/// choose from.
 const FEATURES: &[&str] = &[
     "mcp_support",
     "mcp_server_env",
@@ -41,6 +42,7 @@ const FEATURES: &[&str] = &[
     "streaming",
     "tool_audit",
     "cancellation",
+    "budget",
     "reasoning_effort",
     "network_control",
     "named_permission_profiles",
@@ -102,10 +104,6 @@ impl Agent for CodexAgent {
             }
         }
         permissions(task, &mut issues);
-        if task.budget_usd.is_some() {
-            issues
-                .push(issue("budget_usd", "codex names no price, so a limit in money could not be kept; leave it out"));
-        }
         if agent::has_transcript(task) {
             issues.push(issue(
                 "session.transcript",
