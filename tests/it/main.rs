@@ -21,6 +21,7 @@ mod orphans;
 mod peer;
 mod processes;
 mod project;
+mod readiness;
 mod rules;
 #[cfg(target_os = "linux")]
 mod same_task;

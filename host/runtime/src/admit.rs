@@ -245,10 +245,7 @@ impl Host {
         let meant = task.clone().with_aliases();
         let mut seen = agent_task(&RunId::from_parts(now_ms(), 0), &meant, None, &profile.limits);
         seen.mcp_servers = Sockets::new(&meant, self.inner.registry.helper())?.servers(&meant);
-        let mut refused = as_written(task, self.validate(profile, &seen).await?);
-        // One reason for a field is enough: what is not declared, most adapters refuse, too.
-        refused.retain(|issue| lacking.iter().all(|known| known.field != issue.field));
-        Ok(lacking.into_iter().chain(refused).collect())
+        Ok(capability::all(lacking, as_written(task, self.validate(profile, &seen).await?)))
     }
 
     fn pure(&self, profile: &Profile, call: &'static str) -> Ports {

@@ -574,7 +574,7 @@ fn defect_14_15_all_that_cannot_be_honoured_is_listed_in_the_order_of_the_task()
     bad.permissions.filesystem = FilesystemAccess::ReadOnly;
     bad.permissions.allowed_tools = vec!["edit_file".into(), "Read".into(), "list_directory".into()];
     bad.permissions.disallowed_tools = vec!["start_subagent".into()];
-    bad.session = Some(Session { id: "/".repeat(40), transcript: Some("[]".into()) });
+    bad.session = Some(Session { id: "/".repeat(40), transcript: Some("[1]".into()) });
     bad.attachments = vec![Attachment { kind: "skill".into(), name: "s".into(), path: "s".into(), digest: "d".into() }];
     let issues: Vec<String> = AntigravityAgent::validate(&host, &bad)
         .into_iter()
