@@ -23,6 +23,8 @@ mod rules;
 mod scenarios;
 mod script_server;
 mod secrets;
+#[cfg(target_os = "linux")]
+mod sessions;
 mod soak;
 mod vendor;
 mod world;

@@ -100,6 +100,24 @@ pub const CODES: &[Code] = &[
         recovery: "Take `sandbox: {mode: own}` out of the profile, or use another profile for the session.",
     },
     Code {
+        code: "session-domain",
+        kind: ErrorKind::Denied,
+        meaning: "What runs in a session needs a host that is not among the session's domains.",
+        recovery: "Start a session with `--allow-domain HOST` for that host, or without a list of domains.",
+    },
+    Code {
+        code: "write-path",
+        kind: ErrorKind::Denied,
+        meaning: "A file tool was to change what is in none of the session's write paths.",
+        recovery: "Let it write where it may, or start a session with `--write-path` for that folder.",
+    },
+    Code {
+        code: "terminal",
+        kind: ErrorKind::Unavailable,
+        meaning: "The system gives no terminal for the shell of a session.",
+        recovery: "Try again when fewer terminals are open, or give the shell its input through a pipe.",
+    },
+    Code {
         code: "session-folder",
         kind: ErrorKind::Invalid,
         meaning: "A folder of a session cannot be used: it does not exist, is no folder, or holds the state of this host.",
@@ -131,8 +149,6 @@ pub struct SessionRequest {
 /// A session as it is kept, beside its state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Session {
-    /// Its id: 26 lower case letters and digits that sort by time.
-    pub id: String,
     /// What a person calls it.
     pub name: Option<String>,
     /// Which agent works in it.
