@@ -141,7 +141,7 @@ async fn the_hosts_policy_accepts_one_command_and_declines_another() {
 
 /// Section 14, item 8: without a word of the task, the web is asked for; here the policy declines.
 #[tokio::test]
-async fn item_8_the_default_mode_does_not_read_the_web_unasked() {
+async fn defect_14_08_the_default_mode_does_not_read_the_web_unasked() {
     let arguments = json!({ "Url": "http://127.0.0.1:1/" }).to_string();
     let fixtures = json!([
         { "match": { "userMessage": "read", "sequenceIndex": 0 },
@@ -250,7 +250,7 @@ async fn failures_of_the_vendor_are_typed() {
 
 /// Section 14, item 2: the harness's own bound ends a model that calls for ever, with its usage kept.
 #[tokio::test]
-async fn item_2_a_bound_of_the_harness_ends_a_loop() {
+async fn defect_14_02_a_bound_of_the_harness_ends_a_loop() {
     let arguments = json!({ "AbsolutePath": "/nowhere.txt" }).to_string();
     let fixtures = json!([{ "match": { "userMessage": "loop" },
         "response": { "toolCalls": [{ "id": "c", "name": "view_file", "arguments": arguments }] } }]);

@@ -6,20 +6,31 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-/// The binary, built if it is not there: `cargo test` builds no binary of another package.
-pub(crate) fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
+/// The folder of the command and of the example `same-task`, built if they are not there: `cargo test` builds no binary of
+/// another package.
+fn binaries() -> &'static Path {
+    static BINARIES: OnceLock<PathBuf> = OnceLock::new();
+    BINARIES.get_or_init(|| {
         let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "-p", "midplane-cli"])
+            .args(["build", "--quiet", "-p", "midplane-cli", "-p", "same-task"])
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
             .status()
             .expect("cargo runs");
         assert!(built.success(), "the command does not build");
-        // target/<profile>/deps/it-...: the binary is one folder up.
+        // target/<profile>/deps/it-...: the binaries are one folder up.
         let here = std::env::current_exe().expect("the path of this test");
-        here.ancestors().nth(2).expect("a profile folder").join("midplane")
+        here.ancestors().nth(2).expect("a profile folder").to_owned()
     })
+}
+
+/// The command.
+pub(crate) fn binary() -> PathBuf {
+    binaries().join("midplane")
+}
+
+/// The example.
+pub(crate) fn same_task() -> PathBuf {
+    binaries().join("same-task")
 }
 
 /// An installation of its own, gone at the end.
@@ -66,7 +77,12 @@ impl Home {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        self.command_of(&binary(), arguments)
+    }
+
+    /// Another program, in the same environment.
+    pub(crate) fn command_of(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())

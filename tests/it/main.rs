@@ -3,6 +3,7 @@
 mod acp;
 mod anthropic;
 mod antigravity;
+mod bad_input;
 mod claude_code;
 mod codex;
 mod command;
@@ -20,9 +21,13 @@ mod peer;
 mod processes;
 mod project;
 mod rules;
+#[cfg(target_os = "linux")]
+mod same_task;
 mod scenarios;
 mod script_server;
 mod secrets;
+#[cfg(target_os = "linux")]
+mod seen;
 #[cfg(target_os = "linux")]
 mod sessions;
 mod soak;

@@ -1,15 +1,15 @@
 //! One task through every agent that is ready on this machine, and a table of what came of it.
 //!
 //! `cargo run -p same-task -- TASK.yaml [--cancel-after-ms N] [PROFILE ...]` reads the same configuration, grants and secrets
-//! as the `midplane` command. Without profiles it takes all agents that are not known to be unready; an agent that is
-//! left out is named with its reason. With `--cancel-after-ms` each run is cancelled so long after its first event, and
-//! the time from there to its end is in the table.
+//! as the `midplane` command. Without profiles it takes all agents, each asked first whether it could start; one that is
+//! left out is named with its reason. With `--cancel-after-ms` each run is cancelled so long after its first sign of work,
+//! and the time from there to its end is in the table.
 //!
 //! It runs one agent after another: the times are to be compared, so nothing else should use the machine meanwhile.
 
 #![forbid(unsafe_code)]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -17,6 +17,9 @@ use midplane::core::event::EventKind;
 use midplane::core::outcome::Outcome;
 use midplane::core::task::{Task, Workspace, WorkspaceAccess};
 use midplane::{FIRST_PARTY, Host, Paths, RunRequest, RuntimeContext};
+
+/// How long an agent may take to say whether it is ready: vendors' programs are started for that.
+const PROBE: Duration = Duration::from_secs(20);
 
 /// What the command line says.
 struct Arguments {
@@ -102,8 +105,9 @@ async fn ready(host: &Host, named: &[String]) -> Result<Vec<String>> {
         if profile.kind != Some("agent") || profile.plugin.as_deref() == Some("playbook") {
             continue;
         }
-        match host.availability(&name, Duration::ZERO).await {
+        match host.availability(&name, PROBE).await {
             Ok(found) if found.status == "not-ready" => eprintln!("left out `{name}`: {}", found.message),
+            // A server that does not know the question is no reason: the run will tell.
             Ok(_) => ready.push(name),
             Err(error) => eprintln!("left out `{name}`: {error}"),
         }
@@ -137,7 +141,7 @@ async fn drive(
 ) -> Result<Outcome> {
     // Each agent finds the same: an empty folder of its own.
     let folder = tempfile::tempdir()?;
-    let path = workspace(folder.path());
+    let path = folder.path().display().to_string();
     task.workspace = Some(Workspace { path, access: WorkspaceAccess::ReadWrite });
     let request = RunRequest { profile: profile.to_owned(), task, allow: Vec::new() };
     let mut run = host.run(request).await?;
@@ -163,8 +167,8 @@ async fn drive(
         let Some(records) = records else { break };
         for record in &records {
             row.tools += usize::from(record.kind == EventKind::ToolRequest);
-            // Counted from the first word of the agent, so that what is stopped has begun.
-            let begun = !matches!(record.kind, EventKind::Notification | EventKind::RuntimeTerminal);
+            // Counted from the first word or act, so that what is stopped is in the middle of it.
+            let begun = matches!(record.kind, EventKind::AssistantText | EventKind::ToolRequest);
             if let (true, None, None, Some(after)) = (begun, cancel_at, cancelled, cancel_after) {
                 cancel_at = Some(tokio::time::Instant::now() + after);
             }
@@ -173,10 +177,6 @@ async fn drive(
     let outcome = run.outcome().await?;
     row.stopped = cancelled.map(|at| at.elapsed());
     Ok(outcome)
-}
-
-fn workspace(folder: &Path) -> String {
-    folder.display().to_string()
 }
 
 fn table(rows: &[Row]) -> String {

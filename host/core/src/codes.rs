@@ -11,6 +11,20 @@ pub mod host;
 use crate::ErrorKind;
 use crate::deploy::error::by_alias;
 
+/// The table `CODES` of a family: `Kind "code": "meaning" => "recovery";` for each.
+macro_rules! codes {
+    ($(#[$doc:meta])* $($kind:ident $code:literal: $meaning:literal => $recovery:literal;)*) => {
+        $(#[$doc])*
+        pub const CODES: &[$crate::codes::Code] = &[$($crate::codes::Code {
+            code: $code,
+            kind: $crate::ErrorKind::$kind,
+            meaning: $meaning,
+            recovery: $recovery,
+        }),*];
+    };
+}
+pub(crate) use codes;
+
 /// One code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Code {

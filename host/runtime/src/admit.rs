@@ -133,9 +133,13 @@ impl Host {
         let profile = self.load_with(&request.profile, over).await?;
         let named = |error: Error| Box::new(Refusal { profile: Some(profile.name.clone()), ..Refusal::from(error) });
         let declared = self.capabilities(&profile).await.map_err(named)?;
-        unsupported(&profile, capability::issues(&task, &declared))?;
+        let lacking = capability::issues(&task, &declared);
+        if !lacking.is_empty() {
+            // What the adapter refuses besides is said along: a task is then put right once.
+            unsupported(&profile, self.all_issues(&profile, &task, lacking).await.map_err(named)?)?;
+        }
         // Older names in the metadata were gated by those names; from here on they are the fields that they mean.
-        let task = task.with_aliases();
+        let (written, task) = (task.clone(), task.with_aliases());
         invalid(task.issues(), "task", "the task is not valid")?;
         let sockets = Sockets::new(&task, self.inner.registry.helper()).map_err(named)?;
         let asked = mcp::permissions(&task);
@@ -167,7 +171,8 @@ impl Host {
         let folder = workspace.as_ref().map(|(workspace, _)| workspace.as_ref());
         let mut agent_task = agent_task(&run_id, &task, folder, &profile.limits);
         agent_task.mcp_servers = sockets.servers(&task);
-        unsupported(&profile, self.validate(&profile, &agent_task).await.map_err(named)?)?;
+        let refused = self.validate(&profile, &agent_task).await.map_err(named)?;
+        unsupported(&profile, as_written(&written, refused))?;
         let rights = Rights {
             profile: profile.name.clone(),
             permissions: profile.permissions.clone(),
@@ -190,7 +195,12 @@ impl Host {
     }
 
     /// Whether everything is granted that the plugin cannot do without, or a task asks for besides.
-    fn granted_all(&self, profile: &Profile, grants: &Grants, further: &Permissions) -> Result<(), Box<Refusal>> {
+    pub(crate) fn granted_all(
+        &self,
+        profile: &Profile,
+        grants: &Grants,
+        further: &Permissions,
+    ) -> Result<(), Box<Refusal>> {
         let unset = profile.permissions.unset();
         if let Some(name) = unset.first() {
             return Err(Error::invalid(
@@ -223,6 +233,35 @@ impl Host {
         profile.plugin.validate(ports, &profile.limits, task).await.map_err(|fault| unanswered(&fault, "validate"))
     }
 
+    /// All reasons why a profile cannot do a task, in order: the features that it does not declare, then what its adapter
+    /// refuses besides, each by the name under which the task has it. Empty when it can. Nothing is started, no secret is
+    /// read, and no grant is asked for.
+    pub async fn issues(&self, profile: &str, task: &Task) -> Result<Vec<Issue>> {
+        self.issues_with(profile, task, &BTreeMap::new()).await
+    }
+
+    /// The same with settings laid over those of the profile.
+    pub(crate) async fn issues_with(
+        &self,
+        profile: &str,
+        task: &Task,
+        over: &BTreeMap<String, Value>,
+    ) -> Result<Vec<Issue>> {
+        let profile = self.load_with(profile, over).await?;
+        let lacking = capability::issues(task, &self.capabilities(&profile).await?);
+        self.all_issues(&profile, task, lacking).await
+    }
+
+    async fn all_issues(&self, profile: &Profile, task: &Task, lacking: Vec<Issue>) -> Result<Vec<Issue>> {
+        let meant = task.clone().with_aliases();
+        let mut seen = agent_task(&RunId::from_parts(now_ms(), 0), &meant, None, &profile.limits);
+        seen.mcp_servers = Sockets::new(&meant, self.inner.registry.helper())?.servers(&meant);
+        let mut refused = as_written(task, self.validate(profile, &seen).await?);
+        // One reason for a field is enough: what is not declared, most adapters refuse, too.
+        refused.retain(|issue| lacking.iter().all(|known| known.field != issue.field));
+        Ok(lacking.into_iter().chain(refused).collect())
+    }
+
     fn pure(&self, profile: &Profile, call: &'static str) -> Ports {
         let span = tracing::info_span!("call", plugin = %profile.manifest.name, profile = %profile.name, call);
         pure(profile.config.clone(), Redactor::default(), span, &profile.limits)
@@ -243,6 +282,27 @@ impl Host {
         if let Some(error) = profile.required_secrets().iter().find_map(|name| secrets.missing(name)) {
             return Ok(not_ready("missing-credentials", error.message.clone()));
         }
+        Ok(match self.ask(profile, grants, secrets, redactor, probe).await? {
+            Ok(report) => report,
+            Err(Fault::Dropped) => Availability {
+                status: "unknown",
+                reason: "unknown".into(),
+                message: "the plugin did not answer in time".into(),
+                version: None,
+            },
+            Err(fault) => not_ready("setup-failed", fault.error().message),
+        })
+    }
+
+    /// The plugin's own word on whether it could run.
+    pub(crate) async fn ask(
+        &self,
+        profile: &Profile,
+        grants: Grants,
+        secrets: Resolved,
+        redactor: Redactor,
+        probe: Duration,
+    ) -> Result<Result<Availability, Fault>> {
         let limits = Limits {
             query_ms_max: u64::try_from(probe.as_millis()).unwrap_or(u64::MAX).max(1_000),
             ..profile.limits.clone()
@@ -273,16 +333,7 @@ impl Host {
         let place = self.place(&profile.name, None, true, None);
         let ports = services.ports(self, profile, &shared, place);
         let probe_ms = u32::try_from(probe.as_millis()).unwrap_or(u32::MAX);
-        Ok(match profile.plugin.availability(ports, &limits, probe_ms).await {
-            Ok(report) => report,
-            Err(Fault::Dropped) => Availability {
-                status: "unknown",
-                reason: "unknown".into(),
-                message: "the plugin did not answer in time".into(),
-                version: None,
-            },
-            Err(fault) => not_ready("setup-failed", fault.error().message),
-        })
+        Ok(profile.plugin.availability(ports, &limits, probe_ms).await)
     }
 
     /// Where the programs of a call run.
@@ -716,6 +767,11 @@ fn invalid(issues: Vec<Issue>, code: &'static str, what: &str) -> Result<(), Box
     let Some(first) = issues.first() else { return Ok(()) };
     let error = Error::invalid(code, format!("{what}: `{}` {}", first.field, first.message));
     Err(Box::new(Refusal { error, issues, missing: Vec::new(), profile: None }))
+}
+
+/// An adapter's issues by the names that a task was written with.
+fn as_written(task: &Task, issues: Vec<Issue>) -> Vec<Issue> {
+    issues.into_iter().map(|issue| Issue { field: task.written_as(&issue.field), ..issue }).collect()
 }
 
 fn unsupported(profile: &Profile, issues: Vec<Issue>) -> Result<(), Box<Refusal>> {

@@ -529,7 +529,7 @@ impl Host {
         self.profile_view(&name).await
     }
 
-    /// Whether a run under a profile could succeed; asks the vendor where `probe` is not zero.
+    /// What the plugin of a profile says of itself; asks the vendor where `probe` is not zero. [`Self::readiness`] says more.
     pub async fn availability(&self, name: &str, probe: Duration) -> Result<Availability> {
         let profile = self.load(name).await?;
         self.probe(&profile, probe).await
@@ -806,7 +806,7 @@ impl Host {
     }
 
     /// Where the secrets of a profile come from: what it says itself, before what is said for all.
-    fn references(&self, profile: &ProfileName) -> References {
+    pub(crate) fn references(&self, profile: &ProfileName) -> References {
         let mut references = self.inner.config.secrets.clone();
         if let Some(config) = self.inner.config.profiles.get(profile) {
             references.extend(config.secrets.clone());

@@ -18,6 +18,7 @@
 //! - `telemetry`: ended runs as traces to an OTLP collector, if one is named
 //! - `matrix`, `conversations`: what agents can do and refuse; vendors' threads, as their runs tell
 //! - `sessions`: lasting workspaces with an agent
+//! - [`readiness`]: whether a profile could run, and what it lacks
 //! - `view`: what is shown of runs, plugins, profiles and grants
 //!
 //! # What it never does
@@ -54,6 +55,7 @@ mod profile;
 mod provision;
 mod questions;
 mod reach;
+pub mod readiness;
 mod registry;
 mod rights;
 pub mod secret;

@@ -106,12 +106,18 @@ fn probes(declared: &CapabilitySet) -> Vec<(&'static str, Task)> {
         ("permissions.filesystem: full-access", |task| task.permissions.filesystem = FilesystemAccess::FullAccess),
         ("permissions.network: true", |task| task.permissions.network = Some(true)),
         ("permissions.network: false", |task| task.permissions.network = Some(false)),
-        ("permissions.allowed_tools", |task| task.permissions.allowed_tools = vec!["read_file".to_owned()]),
-        ("permissions.disallowed_tools", |task| task.permissions.disallowed_tools = vec!["read_file".to_owned()]),
-        ("permissions.native_profile", |task| task.permissions.native_profile = Some("a-profile".to_owned())),
+        ("permissions.allowed_tools: [read_file]", |task| {
+            task.permissions.allowed_tools = vec!["read_file".to_owned()]
+        }),
+        ("permissions.disallowed_tools: [read_file]", |task| {
+            task.permissions.disallowed_tools = vec!["read_file".to_owned()]
+        }),
+        ("permissions.native_profile: a-profile", |task| {
+            task.permissions.native_profile = Some("a-profile".to_owned())
+        }),
         ("reasoning_effort: high", |task| task.reasoning_effort = Some("high".to_owned())),
-        ("budget_usd", |task| task.budget_usd = Some(1.0)),
-        ("system", |task| task.system = Some("Be brief.".to_owned())),
+        ("budget_usd: 1", |task| task.budget_usd = Some(1.0)),
+        ("system: Be brief.", |task| task.system = Some("Be brief.".to_owned())),
     ];
     let tasks = asks.into_iter().map(|(asked, ask)| {
         let mut task = plain();

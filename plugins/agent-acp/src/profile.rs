@@ -56,6 +56,9 @@ pub struct Profile {
     pub tool_name_end: Option<String>,
     /// How long it must have been silent after it loaded a session, in milliseconds, before the history is over.
     pub settle_ms: u32,
+    /// Whether it tells what each request to its model used while a turn goes on (`_meta.usage`), so that the host can
+    /// stop it when a budget is spent.
+    pub counts_requests: bool,
     /// Whether it goes on when its input ends, so that it is not worth waiting for.
     pub ignores_eof: bool,
     /// How to install it.
@@ -184,6 +187,27 @@ impl Profile {
             command.env.push((name.clone(), mode.to_owned()));
         }
         command
+    }
+
+    /// All grants that it needs. A denial names the one that is missed first, and the next would take another run to find.
+    #[must_use]
+    pub fn needs(&self, host: &dyn Host) -> String {
+        // As in `plugin.toml`: a program that the settings name stands there alone, one of a row with what makes it an agent.
+        let own = settings::text(host, "program").is_some();
+        let words: Vec<&str> =
+            std::iter::once(&self.program).chain(self.args.first().filter(|_| !own)).map(String::as_str).collect();
+        let mut all = vec![format!("command:{}", words.join(" "))];
+        let names = |variables: &BTreeMap<String, String>| {
+            variables.keys().map(|name| format!("env:{name}")).collect::<Vec<_>>()
+        };
+        all.extend([names(&self.env), names(&self.model_env)].concat());
+        all.extend(self.mode_env.iter().map(|name| format!("env:{name}")));
+        if let Some(api) = self.api.as_deref().filter(|_| settings::text(host, "login").as_deref() != Some("own")) {
+            all.extend(names(&self.endpoint_env));
+            all.extend(settings::text(host, &format!("{api}_url")).map(|url| format!("http:{url}")));
+            all.push(format!("secret:{}_API_KEY", api.to_uppercase()));
+        }
+        format!("grant this profile `{}`", all.join("`, `"))
     }
 
     /// Its name for people.

@@ -18,7 +18,7 @@ use midplane_plugin::host::StopMode;
 use midplane_plugin::jsonrpc::{Dialect, Id, Incoming, METHOD_NOT_FOUND, Peer, Reply};
 use midplane_plugin::program::{Patience, explain_spawn, patience_ms};
 use midplane_plugin::settings::{self, Endpoint};
-use midplane_plugin::{Error, Host, Result, Value, json};
+use midplane_plugin::{Error, ErrorKind, Host, Result, Value, json};
 
 use crate::fault;
 use crate::profile::{Profile, Start};
@@ -100,9 +100,8 @@ fn endpoint(host: &dyn Host, profile: &Profile) -> Result<Option<Endpoint>> {
         }
     }
     settings::endpoint(host, api)?.map(Some).ok_or_else(|| {
-        Error::denied("endpoint", format!("the host serves no endpoint for the API of {}", profile.title())).hint(&format!(
-            "grant `http:` with the address in setting `{api}_url`, and the secret that it needs; or set `login` to `own`"
-        ))
+        Error::denied("endpoint", format!("the host serves no endpoint for the API of {}", profile.title()))
+            .hint(&format!("{}; or set `login` to `own`", profile.needs(host)))
     })
 }
 
@@ -133,8 +132,12 @@ struct Stop {
 
 impl<'h> Agent<'h> {
     fn start(host: &'h dyn Host, profile: &Profile, start: &Start<'_>, turn: Turn<'h>) -> Result<Self> {
-        let child = Child::spawn(host, &profile.command(start), Limits::default())
-            .map_err(|error| explain_spawn(error, &profile.program, &format!("install it: {}", profile.install)))?;
+        let child =
+            Child::spawn(host, &profile.command(start), Limits::default()).map_err(|error| match error.kind {
+                // The host's message names the grant; of an agent that is new here more of them are missing.
+                ErrorKind::Denied => error.hint(&format!("in all, {}", profile.needs(host))),
+                _ => explain_spawn(error, &profile.program, &format!("install it: {}", profile.install)),
+            })?;
         Ok(Self {
             host,
             profile: profile.clone(),

@@ -13,7 +13,7 @@ use midplane_plugin::program::{self, Patience};
 use midplane_plugin::{Error, Host, Result, Value, json};
 
 use crate::failure;
-use crate::options::Options;
+use crate::options::{self, Options};
 use crate::questions;
 use crate::turn::Turn;
 
@@ -156,6 +156,9 @@ fn start<'h>(host: &'h dyn Host, options: &Options, timeout_ms: u32) -> Result<(
 
 /// Begins or resumes a thread; gives its id and model.
 fn begin(task: &Task, mut params: Value, peer: &mut Peer<'_>) -> Result<(Option<String>, Option<String>)> {
+    if task.permissions.native_profile.is_some() {
+        keeps_profile(task, peer)?;
+    }
     let method = match &task.session {
         Some(session) => {
             params["threadId"] = json!(session.id);
@@ -169,6 +172,32 @@ fn begin(task: &Task, mut params: Value, peer: &mut Peer<'_>) -> Result<(Option<
     let text =
         |value: &Value| value.as_str().filter(|text| !text.is_empty() && text.len() <= ID_BYTES_MAX).map(str::to_owned);
     Ok((text(&reply["thread"]["id"]), text(&reply["model"])))
+}
+
+/// Whether the program's own configuration leaves a named profile in force. A file that it cannot read it leaves out, and goes
+/// on with its defaults: nobody could tell then what the profile stands for.
+fn keeps_profile(task: &Task, peer: &mut Peer<'_>) -> Result<()> {
+    let unsupported = |why: String| Err(Error::unsupported("native-profile", why));
+    let params = json!({ "includeLayers": false, "cwd": task.working_directory });
+    let read = match peer.request("config/read", &params, CALL_MS)? {
+        Ok(read) => read,
+        Err(error) => {
+            let why = failure::of_call("config/read", &error).message;
+            return unsupported(format!("codex cannot read its configuration, so no profile can be kept: {why}"));
+        }
+    };
+    let Some(config) = read["config"].as_object() else {
+        return unsupported("codex does not show its configuration, so no profile can be kept".to_owned());
+    };
+    // This one is replaced by the task's.
+    let config = config.iter().filter(|(name, _)| *name != "default_permissions");
+    let config = config.map(|(name, value)| (name.clone(), value.clone())).collect();
+    match options::sandbox_word(&config) {
+        None => Ok(()),
+        Some(word) => unsupported(format!(
+            "codex's own configuration sets `{word}`, which wins over a named profile; leave one of the two out"
+        )),
+    }
 }
 
 fn end(host: &dyn Host, peer: Peer<'_>) {

@@ -115,16 +115,19 @@ fn markdown(agents: &[AgentView]) -> String {
 }
 
 fn show(agent: &AgentView) -> String {
-    let mut rows = vec![
-        ("profile", agent.profile.to_string()),
-        ("plugin", format!("{} {}", agent.plugin, agent.version)),
-        ("can", agent.features.join("\n")),
-    ];
+    let mut rows =
+        vec![("profile", agent.profile.to_string()), ("plugin", format!("{} {}", agent.plugin, agent.version))];
+    let line = |name: &str, meaning: &str| format!("{name} ({meaning})");
+    let can = agent.features.iter().map(|name| {
+        // A plugin may declare what this host does not know yet.
+        FEATURES
+            .iter()
+            .find(|(known, _)| known == name)
+            .map_or_else(|| name.clone(), |(_, meaning)| line(name, meaning))
+    });
+    rows.push(("can", can.collect::<Vec<_>>().join("\n")));
     let lacks = FEATURES.iter().filter(|(feature, _)| !agent.features.iter().any(|name| name == feature));
-    rows.push((
-        "cannot",
-        lacks.map(|(feature, meaning)| format!("{feature} ({meaning})")).collect::<Vec<_>>().join("\n"),
-    ));
+    rows.push(("cannot", lacks.map(|(name, meaning)| line(name, meaning)).collect::<Vec<_>>().join("\n")));
     if !agent.limits.is_empty() {
         rows.push((
             "limits",

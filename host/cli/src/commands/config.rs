@@ -164,7 +164,10 @@ fn broken(app: &App, refused: &Refused) -> anyhow::Result<Exit> {
 
 /// What is configured, or what is configured for a profile.
 fn part_of<'c>(config: &'c Config, profile: Option<&str>) -> Result<Option<&'c Node>, Error> {
-    let Some(name) = profile else { return Ok(config.tree()) };
+    let Some(name) = profile else {
+        // Layers that say nothing make an empty tree, which has no path to be shown at.
+        return Ok(config.tree().filter(|tree| tree.entries().is_none_or(|entries| !entries.is_empty())));
+    };
     let profiles = config.tree().and_then(|tree| tree.child("profiles"));
     if let Some(node) = profiles.and_then(|profiles| profiles.child(name)) {
         return Ok(Some(node));

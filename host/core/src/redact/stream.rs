@@ -8,12 +8,13 @@
 //!   [redacted:A] │ that could be the │
 //!                │ begin of a form   │
 //! ```
-//! The held part is never longer than the longest form, and empty where the text ends in nothing that begins one.
+//! The held part is never longer than the longest form, and empty where the text ends in nothing that begins one. A reader
+//! that cannot wait takes what is held ([`Stream::release`]); the scan goes on over it all the same.
 
 use std::sync::Arc;
 
 use super::Redactor;
-use super::matcher::{Matcher, Scan};
+use super::matcher::{Matcher, Scan, Span};
 use super::redactor::lossy;
 
 /// A stream of bytes: a body, the output of a child.
@@ -26,6 +27,8 @@ struct Work {
     matcher: Arc<Matcher>,
     scan: Scan,
     held: Vec<u8>,
+    /// How many bytes at the front of `held` were given out before they were decided.
+    given: usize,
     /// The last byte that left `held`.
     before: Option<u8>,
 }
@@ -38,6 +41,7 @@ impl Stream {
             matcher: Arc::clone(matcher),
             scan: Scan::new(matcher),
             held: Vec::new(),
+            given: 0,
             before: None,
         });
         Self { work }
@@ -68,9 +72,30 @@ impl Stream {
         out
     }
 
+    /// Gives out what waits although it is not decided, for a reader that would wait for ever. What comes next can still
+    /// complete a value: from there on it is replaced, so that no more of it is known than what was given out here.
+    #[must_use = "what is not passed on is lost"]
+    pub fn release(&mut self) -> Vec<u8> {
+        let Some(work) = &mut self.work else {
+            return Vec::new();
+        };
+        // As if the text ended here, for what is complete; the scan itself does not.
+        let mut ended = work.scan.clone();
+        ended.end();
+        let (out, _) = work.cleaned(&ended.spans, work.held.len());
+        work.given = work.held.len();
+        out
+    }
+
     /// How many bytes wait for what comes next.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
+        self.work.as_ref().map_or(0, |work| work.held.len() - work.given)
+    }
+
+    /// How many bytes at the end of the text could begin a value, those that were released counted.
+    #[must_use]
+    pub fn open_bytes(&self) -> usize {
         self.work.as_ref().map_or(0, |work| work.held.len())
     }
 
@@ -84,26 +109,36 @@ impl Stream {
 impl Work {
     /// Gives out what stands in front of `until`: no occurrence that is still to come begins before it.
     fn settle(&mut self, until: usize) -> Vec<u8> {
+        let (out, done) = self.cleaned(&self.scan.spans, until);
+        self.scan.spans.drain(..done);
+        self.scan.shift(until);
+        self.before = until.checked_sub(1).map(|last| self.held[last]).or(self.before);
+        self.held.drain(..until);
+        self.given = self.given.saturating_sub(until);
+        out
+    }
+
+    /// What is held between what was given out and `until`, with these spans replaced; and how many of them end there.
+    fn cleaned(&self, spans: &[Span], until: usize) -> (Vec<u8>, usize) {
         let mut out = Vec::with_capacity(until);
-        let mut at = 0;
+        let mut at = self.given.min(until);
         let mut done = 0;
-        for span in &self.scan.spans {
+        for span in spans {
             out.extend_from_slice(&self.held[at..span.start.clamp(at, until)]);
             if span.end > until {
                 // It may still grow, so its label is not known; its bytes are not needed for that.
                 at = until;
                 break;
             }
-            out.extend_from_slice(self.matcher.label(span).as_bytes());
-            at = span.end;
+            // One that was given out whole was replaced then.
+            if span.end > at {
+                out.extend_from_slice(self.matcher.label(span).as_bytes());
+                at = span.end;
+            }
             done += 1;
         }
         out.extend_from_slice(&self.held[at..until]);
-        self.scan.spans.drain(..done);
-        self.scan.shift(until);
-        self.before = until.checked_sub(1).map(|last| self.held[last]).or(self.before);
-        self.held.drain(..until);
-        out
+        (out, done)
     }
 }
 

@@ -217,6 +217,52 @@ fn text_that_begins_no_value_is_not_held() {
     }
 }
 
+/// For a pipe on which nothing more may come.
+#[test]
+fn what_was_released_can_still_become_a_value() {
+    let redactor = redactor(&[("A", "secret-one"), ("B", "one-more-value"), ("D", "hunter2")]);
+    // Pushed piece by piece, each but the last followed by a release.
+    let cases: &[(&[&str], &str)] = &[
+        (&["the sec", "ond"], "the second"),
+        (&["the sec", "ret-one, and more"], "the sec[redacted:A], and more"),
+        (&["the s", "e", "c", "ret-one"], "the sec[redacted:A]"),
+        // Complete before it is released, with an end that begins another.
+        (&["secret-one", "!"], "[redacted:A]!"),
+        (&["secret-one", "-more-value!"], "[redacted:A][redacted:B]!"),
+        (&["secret-on", "one-more-value"], "secret-on[redacted:B]"),
+        (&["(hunter2", ")"], "([redacted:D])"),
+        (&["(hunter2", "x)"], "([redacted:D]x)"),
+        (&["sec", "", "secret-one"], "sec[redacted:A]"),
+        (&["", "nothing"], "nothing"),
+    ];
+    for (pieces, expected) in cases {
+        let mut stream = Stream::new(&redactor);
+        let mut out = Vec::new();
+        for piece in *pieces {
+            out.extend(stream.release());
+            assert_eq!(stream.held_bytes(), 0, "{pieces:?}");
+            out.extend(stream.push(piece.as_bytes()));
+        }
+        out.extend(stream.finish());
+        assert_eq!((String::from_utf8_lossy(&out).as_ref(), stream.open_bytes()), (*expected, 0), "{pieces:?}");
+    }
+}
+
+/// The rule of a pipe that is quiet for a moment after each byte: what waits is released while it is little.
+#[test]
+fn of_a_value_that_comes_byte_by_byte_little_is_released() {
+    let redactor = redactor(&[("API", API)]);
+    let mut stream = Stream::new(&redactor);
+    let mut out = Vec::new();
+    for byte in format!("key={API};").bytes() {
+        out.extend(stream.push(&[byte]));
+        if stream.open_bytes() <= 4 {
+            out.extend(stream.release());
+        }
+    }
+    assert_eq!(String::from_utf8_lossy(&out), format!("key={}[redacted:API];", &API[..4]));
+}
+
 #[test]
 fn a_value_that_repeats_for_ever_holds_no_memory() {
     let redactor = redactor(&[("A", "aaaaaaaa")]);
@@ -390,6 +436,40 @@ proptest! {
         for (_, value) in values {
             if !value.contains(&b'[') && !value.contains(&b']') && !value.eq_ignore_ascii_case(b"redacted") {
                 prop_assert!(!holds(&whole, value));
+            }
+        }
+    }
+
+    /// Whatever was released on the way: no value is whole, and what holds none is what it was.
+    #[test]
+    fn what_is_released_gives_no_value_away(
+        (values, text) in prop_oneof![crowded(), spread()],
+        cuts in vec((any::<prop::sample::Index>(), 0..14_usize), 0..12),
+    ) {
+        let values = named(&values);
+        let redactor = Redactor::new(Secrets::new(values.iter().copied()).expect("the values are short"));
+        let mut cuts: Vec<_> = cuts.iter().map(|(cut, most)| (cut.index(text.len() + 1), *most)).collect();
+        cuts.sort_unstable();
+        let mut stream = Stream::new(&redactor);
+        let mut out = Vec::new();
+        let mut from = 0;
+        for (cut, most) in cuts {
+            out.extend(stream.push(&text[from..cut]));
+            from = cut;
+            if stream.open_bytes() <= most {
+                out.extend(stream.release());
+                prop_assert_eq!(stream.held_bytes(), 0);
+            }
+        }
+        out.extend(stream.push(&text[from..]));
+        out.extend(stream.finish());
+        if redactor.bytes(&text) == text {
+            // But what could have been a short value, and was replaced as such.
+            prop_assert!(out == text || out.windows(9).any(|window| window == b"[redacted"));
+        }
+        for (_, value) in values {
+            if !value.contains(&b'[') && !value.contains(&b']') && !value.eq_ignore_ascii_case(b"redacted") {
+                prop_assert!(!holds(&out, value));
             }
         }
     }

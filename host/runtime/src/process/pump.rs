@@ -22,8 +22,9 @@ const PIPE_BYTES_MAX: usize = 1024 * 1024;
 
 /// How long a quiet pipe holds back an end that could begin a secret.
 const QUIET: Duration = Duration::from_millis(100);
-/// From so many held bytes on they are held until more comes: that many are no chance, and less show little of a value.
-const HELD_BYTES_MAX: usize = 8;
+/// The most of such an end that is ever given out, in bytes. More is no chance, and is held until more comes: so this is
+/// also all that is seen of a value that is written slowly.
+const RELEASED_BYTES_MAX: usize = 4;
 
 /// Where the bytes of one stream go.
 pub(crate) trait Sink: Send + Sync {
@@ -63,8 +64,8 @@ pub(crate) async fn pump(
             },
             // A program that has said all of a message waits for its answer; the message may end in a letter with which
             // some form of a value begins, and nobody would ever answer it.
-            () = tokio::time::sleep(QUIET), if (1..HELD_BYTES_MAX).contains(&stream.held_bytes()) => {
-                sink.push(&stream.finish());
+            () = tokio::time::sleep(QUIET), if stream.held_bytes() > 0 && stream.open_bytes() <= RELEASED_BYTES_MAX => {
+                sink.push(&stream.release());
             }
         }
     }

@@ -249,7 +249,7 @@ async fn a_message_that_ends_like_the_begin_of_a_secret_is_given_out_when_the_pi
     let rig = rig(Limits::default(), ALL);
     let mut child = rig.processes.start(sh("printf 'reads'; cat")).await.unwrap();
     assert_eq!(stdout_bytes(&mut child, 5).await, b"reads");
-    // What is a value as a whole is replaced all the same, wherever it follows without a pause.
+    // What is a value as a whole is replaced all the same.
     child.write(SECRET.into()).unwrap();
     child.close_stdin();
     assert_eq!(all(&mut child).await.0, "[redacted:KEY]");
@@ -257,6 +257,16 @@ async fn a_message_that_ends_like_the_begin_of_a_secret_is_given_out_when_the_pi
     let (first, rest) = SECRET.split_at(12);
     let mut child = rig.processes.start(sh(&format!("printf {first}; sleep 0.4; printf {rest}"))).await.unwrap();
     assert_eq!(all(&mut child).await.0, "[redacted:KEY]");
+}
+
+/// With a pause after each byte that is longer than a quiet end is held.
+#[tokio::test]
+async fn of_a_secret_that_is_written_slowly_only_the_begin_is_seen() {
+    let rig = rig(Limits::default(), ALL);
+    let script = "printf 'it is '; rest=$KEY; while [ -n \"$rest\" ]; do \
+        printf %s \"${rest%\"${rest#?}\"}\"; rest=${rest#?}; sleep 0.15; done; printf ' and more'";
+    let mut child = rig.processes.start(Command { secret_env: vec!["KEY".to_owned()], ..sh(script) }).await.unwrap();
+    assert_eq!(all(&mut child).await.0, "it is sk-l[redacted:KEY] and more");
 }
 
 #[tokio::test]
