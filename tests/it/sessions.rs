@@ -503,16 +503,16 @@ struct Screen {
 
 impl Screen {
     fn new(rows: u16) -> (Self, File) {
-        use nix::fcntl::OFlag;
-        use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
-        use std::os::fd::AsFd as _;
+        use rustix_pty::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
         use std::os::unix::fs::OpenOptionsExt as _;
 
-        let outer = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).expect("a terminal");
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let outer = openpt(flags).expect("a terminal");
         grantpt(&outer).and_then(|()| unlockpt(&outer)).expect("usable");
-        let inner = ptsname_r(&outer).expect("a name");
-        let inner = File::options().read(true).write(true).custom_flags(0o400).open(inner).expect("opened");
-        let outer = File::from(outer.as_fd().try_clone_to_owned().expect("a handle"));
+        let inner = ptsname(&outer, Vec::new()).expect("a name").into_string().expect("UTF-8");
+        let noctty = rustix::fs::OFlags::NOCTTY.bits().cast_signed();
+        let inner = File::options().read(true).write(true).custom_flags(noctty).open(inner).expect("opened");
+        let outer = File::from(outer);
         let size = rustix::termios::Winsize { ws_row: rows, ws_col: 90, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(&outer, size).expect("a size");
         let (shown, mut reads) = (Arc::new(Mutex::new(String::new())), outer.try_clone().expect("a handle"));
@@ -556,8 +556,8 @@ fn a_shell_at_a_terminal() {
     screen.until("/dev/pts/");
     screen.until("33 90");
     screen.until("jobs-22");
-    let own = nix::unistd::ttyname(&inner).expect("a name");
-    assert!(!screen.shown.lock().expect("not poisoned").contains(&format!("{}\r", own.display())));
+    let own = rustix::termios::ttyname(&inner, Vec::new()).expect("a name").into_string().expect("UTF-8");
+    assert!(!screen.shown.lock().expect("not poisoned").contains(&format!("{own}\r")));
     // Ctrl-C is the shell's to give: what runs in it ends, and it does not.
     screen.types("sleep 7004; echo after-$?\n");
     std::thread::sleep(Duration::from_millis(300));

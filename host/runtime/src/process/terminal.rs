@@ -44,32 +44,26 @@ pub(crate) fn resize(outer: &File, size: Size) -> io::Result<()> {
     Ok(rustix::termios::tcsetwinsize(outer, size)?)
 }
 
-/// Closed in every program that is started, from the moment they are open.
-#[cfg(target_os = "linux")]
+/// Both ends, each closed in every program that is started.
 fn pair() -> io::Result<(File, OwnedFd)> {
-    use nix::fcntl::OFlag;
-    use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
-    use rustix::fs::OFlags;
+    use rustix_pty::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use std::os::unix::ffi::OsStrExt as _;
     use std::os::unix::fs::OpenOptionsExt as _;
 
-    let outer = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)?;
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+    // Elsewhere there is a moment in which it would be inherited.
+    #[cfg(target_os = "linux")]
+    let flags = flags | OpenptFlags::CLOEXEC;
+    let outer = openpt(flags)?;
+    rustix::io::fcntl_setfd(&outer, rustix::io::FdFlags::CLOEXEC)?;
     grantpt(&outer)?;
     unlockpt(&outer)?;
+    let name = ptsname(&outer, Vec::new())?;
     let mut options = File::options();
     // The host itself gets no terminal by this.
-    options.read(true).write(true).custom_flags(OFlags::NOCTTY.bits().cast_signed());
-    let inner = options.open(ptsname_r(&outer)?)?;
-    Ok((outer.as_fd().try_clone_to_owned()?.into(), inner.into()))
-}
-
-/// The same where the system opens both at once: closed in what is started a moment later.
-#[cfg(not(target_os = "linux"))]
-fn pair() -> io::Result<(File, OwnedFd)> {
-    let pair = nix::pty::openpty(None, None)?;
-    for end in [&pair.master, &pair.slave] {
-        rustix::io::fcntl_setfd(end, rustix::io::FdFlags::CLOEXEC)?;
-    }
-    Ok((pair.master.into(), pair.slave))
+    options.read(true).write(true).custom_flags(rustix::fs::OFlags::NOCTTY.bits().cast_signed());
+    let inner = options.open(OsStr::from_bytes(name.as_bytes()))?;
+    Ok((outer.into(), inner.into()))
 }
 
 /// What a supervisor starts in a program's place. Not in a group of its own, which could not become a session.
