@@ -30,6 +30,8 @@ mod script_server;
 mod secrets;
 #[cfg(target_os = "linux")]
 mod seen;
+#[cfg(target_os = "linux")]
+mod sessions;
 mod soak;
 mod vendor;
 mod wires;

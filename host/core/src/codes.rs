@@ -52,6 +52,7 @@ const FAMILIES: &[&[Code]] = &[
     crate::layers::CODES,
     crate::vault::CODES,
     crate::agent::CODES,
+    crate::session::CODES,
 ];
 
 /// All codes, family by family; last those of the classes of errors of deployments that no family has told.

@@ -16,6 +16,8 @@ use midplane_core::outcome::Outcome;
 use midplane_core::permission::{Grant, Grants, Permission, Permissions};
 use midplane_core::redact::Redactor;
 use midplane_core::run::{Fault, State};
+use midplane_core::sandbox::SandboxSettings;
+use midplane_core::session::reach::Reach;
 use midplane_core::task::{Issue, Task, WorkspaceAccess};
 use midplane_core::{Error, ProfileName, Result, RunId};
 use midplane_engine::plugin::Availability;
@@ -38,6 +40,7 @@ use crate::profile::{self, Profile, secret_names};
 use crate::provision::Provision;
 use crate::reach::{ProfileKv, TraceLog, Without, pure};
 use crate::rights::{Rights, grants_text};
+use crate::sessions::ground::Within;
 use crate::sink::{RunSink, TraceSink, WRITES_MAX};
 use crate::tools::mcp::bridge::Sockets;
 use crate::tools::mcp::{self, Server, Servers};
@@ -112,14 +115,15 @@ impl Run {
 impl Host {
     /// Starts a run: checked, written, and on its way when this returns.
     pub async fn run(&self, request: RunRequest) -> Result<Run, Box<Refusal>> {
-        self.run_with(request, &BTreeMap::new()).await
+        self.run_with(request, &BTreeMap::new(), None).await
     }
 
-    /// The same with settings laid over those of the profile.
+    /// The same with settings laid over those of the profile, within a session.
     pub(crate) async fn run_with(
         &self,
         request: RunRequest,
         over: &BTreeMap<String, Value>,
+        within: Option<Arc<Within>>,
     ) -> Result<Run, Box<Refusal>> {
         if self.is_closing() {
             return Err(Error::unavailable("closing", "the host is shutting down").into());
@@ -141,13 +145,19 @@ impl Host {
         let asked = mcp::permissions(&task);
         let workspace = open_workspace(&task).map_err(named)?;
         let mut grants = self.granted(&profile.name, &request.allow).await.map_err(named)?;
+        if let Some(within) = &within {
+            grants = within.reach.grants(&grants, [&*profile.permissions, &asked]);
+        }
         if let Some((_, write)) = &workspace {
             grants.insert(
                 Grant::Workspace(midplane_core::permission::Access::needed(*write)),
                 midplane_core::permission::Origin::Once,
             );
         }
-        self.granted_all(&profile, &grants, &asked)?;
+        self.granted_all(&profile, &grants, &asked).map_err(|refusal| match &within {
+            Some(within) => out_of_reach(&within.reach, refusal),
+            None => refusal,
+        })?;
         let tokens = endpoints::tokens(&profile.endpoints, &grants).map_err(named)?;
         let (secrets, redactor) = self.secrets(&profile, &grants, &asked, &tokens).await.map_err(named)?;
         let required = profile.required_secrets().into_iter().chain(secret_names(&asked));
@@ -179,6 +189,7 @@ impl Host {
             redactor,
             workspace,
             sockets,
+            within,
         };
         self.start(admitted).await.map_err(named)
     }
@@ -307,7 +318,7 @@ impl Host {
             permissions: profile.permissions.clone(),
             grants: Arc::new(grants),
         };
-        let shared = Shared::new(self, &limits, &redactor, &Tokens::new())?;
+        let shared = Shared::new(self, &limits, &redactor, &Tokens::new(), None)?;
         let services = Services {
             call,
             rights: Arc::new(rights),
@@ -316,22 +327,45 @@ impl Host {
             events: sink,
             tools: None,
         };
-        let place = self.place(&profile.name, None, true);
+        let place = self.place(&profile.name, None, true, None);
         let ports = services.ports(self, profile, &shared, place);
         let probe_ms = u32::try_from(probe.as_millis()).unwrap_or(u32::MAX);
         Ok(profile.plugin.availability(ports, &limits, probe_ms).await)
     }
 
     /// Where the programs of a call run.
-    fn place(&self, profile: &ProfileName, workspace: Option<(Arc<Workspace>, bool)>, network: bool) -> Arc<Place> {
-        let settings = self.inner.config.profiles.get(profile).map(|profile| profile.sandbox.clone());
-        let ground = self.inner.ground.clone();
-        Arc::new(Place::new(ground, profile, workspace, settings.unwrap_or_default(), network))
+    fn place(
+        &self,
+        profile: &ProfileName,
+        workspace: Option<(Arc<Workspace>, bool)>,
+        network: bool,
+        within: Option<(Arc<Within>, bool)>,
+    ) -> Arc<Place> {
+        let (ground, settings) = (self.inner.ground.clone(), self.sandbox_of(profile));
+        let (within, writes) = within.unzip();
+        let place = Place::new(ground, profile, workspace, settings, network);
+        Arc::new(place.within(within, writes.unwrap_or_default()))
+    }
+
+    /// What the operator keeps the programs of a profile from.
+    pub(crate) fn sandbox_of(&self, profile: &ProfileName) -> SandboxSettings {
+        self.inner.config.profiles.get(profile).map(|profile| profile.sandbox.clone()).unwrap_or_default()
     }
 
     async fn start(&self, admitted: Admitted<'_>) -> Result<Run> {
-        let Admitted { run_id, task, agent_task, profile, rights, mut secrets, tokens, redactor, workspace, sockets } =
-            admitted;
+        let Admitted {
+            run_id,
+            task,
+            agent_task,
+            profile,
+            rights,
+            mut secrets,
+            tokens,
+            redactor,
+            workspace,
+            sockets,
+            within,
+        } = admitted;
         let created_ms = now_ms();
         let timeout = match task.deadline {
             // An instant becomes a length of time here, once: a clock that is set later changes no deadline.
@@ -360,14 +394,18 @@ impl Host {
             filesystem_read_only: task.permissions.filesystem == midplane_core::task::FilesystemAccess::ReadOnly
                 || task.permissions.mode == midplane_core::task::PermissionMode::Strict,
             output_schema: task.output_schema.clone(),
+            write_paths: within.as_ref().and_then(|within| within.tools.clone()),
         };
-        // What a task does not let its tools change, its programs do not change either.
-        let folder = workspace.clone().map(|(folder, writes)| (folder, writes && !policy.filesystem_read_only));
+        // What a task does not let its tools change, its programs do not change either. Write paths of a session are added by
+        // themselves.
+        let writes_all = !policy.filesystem_read_only && policy.write_paths.is_none();
+        let folder = workspace.clone().map(|(folder, writes)| (folder, writes && writes_all));
         let network = task.permissions.network != Some(false);
-        let place = self.place(&profile.name, folder, network);
+        let place_within = within.clone().map(|within| (within, !policy.filesystem_read_only));
+        let place = self.place(&profile.name, folder, network, place_within);
         let tools = HostTools::new(call.clone(), rights.clone(), policy, redactor.clone(), place.clone())?;
         let secrets = Arc::new(secrets);
-        let shared = Arc::new(Shared::new(self, &profile.limits, &redactor, &tokens)?);
+        let shared = Arc::new(Shared::new(self, &profile.limits, &redactor, &tokens, within)?);
         let folder = workspace.map(|(workspace, _)| workspace);
         let servers = self.mcp_servers(&task, &call, &rights, &secrets, &redactor, &shared, &place)?;
         let tools = Arc::new(tools.with_servers(Servers::new(servers.clone(), call.clone())));
@@ -506,6 +544,7 @@ struct Admitted<'a> {
     sockets: Sockets,
     redactor: Redactor,
     workspace: Option<(Arc<Workspace>, bool)>,
+    within: Option<Arc<Within>>,
 }
 
 /// What all calls of one run share.
@@ -514,16 +553,25 @@ struct Shared {
     blobs: BlobSpace,
     placeholders: Placeholders,
     questions: Questions,
+    /// The session that the run is a part of.
+    within: Option<Arc<Within>>,
 }
 
 impl Shared {
-    fn new(host: &Host, limits: &Limits, redactor: &Redactor, own: &Tokens) -> Result<Self> {
+    fn new(
+        host: &Host,
+        limits: &Limits,
+        redactor: &Redactor,
+        own: &Tokens,
+        within: Option<Arc<Within>>,
+    ) -> Result<Self> {
         let budget = Arc::new(BlobBudget::new(limits.blob_bytes_max));
         Ok(Self {
             http: Arc::new(HttpBudget::new(limits)),
             blobs: BlobSpace::new(host.inner.spool.clone(), budget, redactor.clone()),
             placeholders: Placeholders::new()?.with_own(own.keys().cloned()),
             questions: Questions::default(),
+            within,
         })
     }
 }
@@ -581,7 +629,8 @@ impl<E: ports::Events + Sink + 'static> Services<E> {
             blobs: Arc::new(shared.blobs.clone()),
             kv: Arc::new(ProfileKv {
                 store: host.inner.store.clone(),
-                profile: profile.name.clone(),
+                // Conversations that an adapter keeps here are the session's, and go with it.
+                profile: shared.within.as_ref().map_or(&profile.name, |within| &within.kv).clone(),
                 limits: call.limits.clone(),
                 redactor: redactor.clone(),
             }),
@@ -632,7 +681,9 @@ fn cancel_ports(
             events: sink,
             tools: None,
         };
-        let place = host.place(&profile.name, None, network);
+        // What tells the vendor of a cancel has nothing to change.
+        let within = shared.within.clone().map(|within| (within, false));
+        let place = host.place(&profile.name, None, network, within);
         services.ports(&host, &profile, &shared, place)
     })
 }
@@ -684,6 +735,20 @@ pub(crate) fn agent_task(run_id: &RunId, task: &Task, workspace: Option<&Workspa
         output_schema: task.output_schema.clone(),
         attachments: attachments.collect(),
         metadata: Value::Object(metadata),
+    }
+}
+
+/// What a session's domains leave out cannot be granted either: no offer to do so.
+fn out_of_reach(reach: &Reach, refusal: Box<Refusal>) -> Box<Refusal> {
+    let http = |grant: &&Grant| matches!(grant, Grant::Http(_));
+    match (&reach.domains, refusal.missing.iter().find(http)) {
+        (Some(_), Some(Grant::Http(prefix))) => {
+            let message = format!("`{prefix}` is needed, and its host is not among the domains of the session");
+            let hint = format!("start a session with `--allow-domain {}`", prefix.host());
+            let error = Error::denied("session-domain", message).hint(hint);
+            Box::new(Refusal { error, missing: Vec::new(), ..*refusal })
+        }
+        _ => refusal,
     }
 }
 

@@ -195,7 +195,7 @@ impl Agent {
     /// Starts a run.
     pub async fn run(&self, task: Task) -> Result<Run, Box<Refusal>> {
         let request = RunRequest { profile: self.profile.clone(), task, allow: Vec::new() };
-        self.host.run_with(request, &self.options).await
+        self.host.run_with(request, &self.options, None).await
     }
 
     /// Asks the run of a task to stop.

@@ -85,6 +85,10 @@ pub(crate) struct Inner {
     pub(crate) spool: PathBuf,
     /// Where programs have their homes, and who supervises them.
     pub(crate) ground: Ground,
+    /// Where sessions have their folders.
+    pub(crate) sessions: PathBuf,
+    /// Folders of this installation, which nothing that runs may change.
+    pub(crate) state: Vec<PathBuf>,
     /// The folder of a host whose state is in memory, removed with it.
     _temporary: Option<tempfile::TempDir>,
     pub(crate) room: Arc<Semaphore>,
@@ -247,6 +251,8 @@ impl Builder {
             Some(folder) => Engine::with_core_dumps(&limits, folder)?,
             None => Engine::new(&limits)?,
         };
+        let sessions = homes.with_file_name("sessions");
+        let state = self.paths.iter().flat_map(|paths| [&paths.config, &paths.data, &paths.cache]).cloned().collect();
         let ground = Ground { homes, helper: self.helper.clone() };
         let registry = Registry::new(engine, store.clone(), cache, self.helper, limits.clone(), &self.embedded)?;
         let owner_id = match &owner {
@@ -269,6 +275,8 @@ impl Builder {
                 resolver: Arc::new(SystemResolver),
                 spool,
                 ground,
+                sessions,
+                state,
                 _temporary: temporary,
                 room: Arc::new(Semaphore::new(room)),
                 telemetry,
