@@ -331,32 +331,46 @@ fn without_a_credential_it_is_said_which_one_and_where_it_is_set() {
     insta::assert_snapshot!(text);
 }
 
+/// Gate 1 first: what is not declared. Then the adapter's own word on what is.
 #[test]
 fn what_an_agent_cannot_do_is_refused_in_order_before_anything_starts() {
     let folder = tempfile::tempdir().expect("folder");
-    let task = folder.path().join("task.yaml");
-    // All at once: what is not declared stands first, and is all that is said of it.
-    let asked = json!({ "goal": "x", "model": "not-a-model", "reasoning_effort": " ", "budget_usd": 0.5,
-        "permissions": { "network": false, "native_profile": "mine", "allowed_tools": ["no such tool"] } });
-    std::fs::write(&task, asked.to_string()).expect("task");
-    let task = task.display().to_string();
-    let mut text = String::new();
-    let mut profiles = serde_json::Map::new();
-    for name in ["acp", "anthropic", "antigravity", "claude-code", "codex", "gemini", "openai", "playbook"] {
-        let models = if ["acp", "claude-code", "codex", "playbook"].contains(&name) {
-            json!({})
-        } else {
-            json!({ "models": ["model-one", "model-two"], "model": "model-one" })
-        };
-        profiles.insert(name.to_owned(), json!({ "settings": models }));
-    }
+    let asked = |name: &str, task: Value| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, task.to_string()).expect("task");
+        path.display().to_string()
+    };
+    let undeclared = asked(
+        "undeclared.yaml",
+        json!({ "goal": "x", "reasoning_effort": "high", "budget_usd": 0.5,
+            "permissions": { "network": false, "native_profile": "mine", "allowed_tools": ["no such tool"] } }),
+    );
+    let unwanted = asked("unwanted.yaml", json!({ "goal": "x", "model": "not-a-model" }));
+    let names = ["acp", "anthropic", "antigravity", "claude-code", "codex", "gemini", "openai", "playbook"];
+    let listed = ["anthropic", "antigravity", "gemini", "openai"];
+    let profiles: serde_json::Map<String, Value> =
+        listed.iter().map(|name| ((*name).to_owned(), json!({ "settings": { "models": ["model-one"] } }))).collect();
+    let keys = ["ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OPENAI_API_KEY"];
     let home = Home::new().config(&json!({ "profiles": profiles }).to_string());
-    for name in profiles.keys() {
-        let _ = home.run(&["grant", "allow", name, "--all"]);
-        for more in [&[][..], &["--json"]] {
-            let ran = home.run(&[&["run", name, "--task", &task][..], more].concat());
-            assert_eq!(ran.code, Some(3), "{ran:?}");
-            text.push_str(&format!("{name}:\n{}{}\n", ran.out, ran.err));
+    let home = keys.into_iter().fold(home, |home, key| home.env(key, "sk-0123456789abcdef"));
+    let mut text = String::new();
+    for name in names {
+        let granted = home.run(&["grant", "allow", name, "--all"]);
+        assert_eq!(granted.code, Some(0), "{granted:?}");
+        for task in [&undeclared, &unwanted] {
+            if task == &unwanted && !listed.contains(&name) {
+                continue;
+            }
+            let ran = home.run(&["run", name, "--json", "--task", task]);
+            assert_eq!(ran.code, Some(3), "{name}: {ran:?}");
+            let refused = ran.json();
+            let issues = refused["error"]["issues"].as_array().unwrap_or_else(|| panic!("{refused}"));
+            let fields: Vec<&str> = issues.iter().filter_map(|issue| issue["field"].as_str()).collect();
+            assert!(
+                issues.iter().all(|issue| issue["message"].as_str().is_some_and(|why| !why.is_empty())),
+                "{refused}"
+            );
+            text.push_str(&format!("{name}: {} {fields:?}\n", refused["error"]["code"]));
         }
     }
     insta::assert_snapshot!(text);

@@ -268,6 +268,16 @@ fn to_be_idle_is_not_to_have_succeeded() {
         vendor(404),
         vendor(429),
         vendor(503),
+        // A page of HTML in the place of an answer.
+        vec![
+            failed(
+                1,
+                "SOURCE_SYSTEM",
+                2,
+                "Agent execution terminated due to error. (\"invalid stream chunk: <html>\")",
+            ),
+            state("STATE_FULLY_IDLE", json!({ "error": "iterateResponseStream: invalid stream chunk: <html>" })),
+        ],
         plain("model unreachable: Error 500, Message: x"),
         plain("model output error: max tokens limit reached (generation or context length exceeded)."),
         plain("something else"),
