@@ -85,12 +85,11 @@ async fn each_thing_that_is_missing_is_named_with_what_to_do() {
 async fn a_refused_task_is_told_all_reasons_by_the_names_that_it_uses() {
     let host = host(true, Some(("codex", "models", json!(["m-a"])))).await;
     let mut task = Task::new("x");
-    task.budget_usd = Some(1.0);
     task.permissions.allowed_tools = vec!["shell".to_owned()];
     task.metadata.insert("model".to_owned(), json!("m-z"));
     let fields =
         |issues: Vec<midplane::core::task::Issue>| issues.into_iter().map(|issue| issue.field).collect::<Vec<_>>();
-    let wanted = ["budget_usd", "permissions.allowed_tools", "metadata.model"];
+    let wanted = ["permissions.allowed_tools", "metadata.model"];
     assert_eq!(fields(host.issues("codex", &task).await.expect("an answer")), wanted);
     let request = midplane::RunRequest { profile: "codex".to_owned(), task, allow: Vec::new() };
     let refusal = host.run(request).await.err().expect("refused before a grant is asked for");
