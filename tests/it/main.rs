@@ -4,6 +4,7 @@ mod acp;
 mod anthropic;
 mod antigravity;
 mod bad_input;
+mod bench;
 mod claude_code;
 mod codex;
 mod command;
@@ -20,6 +21,7 @@ mod orphans;
 mod peer;
 mod processes;
 mod project;
+mod readiness;
 mod rules;
 #[cfg(target_os = "linux")]
 mod same_task;
@@ -28,6 +30,9 @@ mod script_server;
 mod secrets;
 #[cfg(target_os = "linux")]
 mod seen;
+#[cfg(target_os = "linux")]
+mod sessions;
 mod soak;
 mod vendor;
+mod wires;
 mod world;

@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     agents, batch, check, completions, config, context, conversations, doctor, explain, grant, identity, plugin,
-    profile, requests, run, runs, schema, secret,
+    profile, requests, run, runs, schema, secret, session,
 };
 use crate::logging::Filter;
 
@@ -76,6 +76,9 @@ pub(crate) enum Command {
     /// List, follow, feed, cancel and remove runs
     #[command(subcommand)]
     Runs(runs::RunsCommand),
+    /// Start, attach to, stop, destroy and list sessions: lasting workspaces with an agent
+    #[command(subcommand)]
+    Session(session::SessionCommand),
     /// Show what each agent can do, and what it refuses and why
     Agents(agents::AgentsArgs),
     /// List conversations with vendors that a run can go on with

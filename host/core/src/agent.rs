@@ -11,16 +11,14 @@
 //! - [`event`], [`project`]: `agent.*` events one by one, and the projection of a run's log onto them
 //! - [`sanitise`]: what may be seen in their attributes
 //! - [`errors`]: the original's error types by our kind and code
-//! - [`readiness`]: whether a runtime could start work
-//! - [`vendors`]: finish reasons and permission modes of vendors, as data
+//! - [`readiness`]: whether an agent could start work, from what was found out about it
 //! - `fields`: reading one JSON object field by field
 //!
 //! # What it never does
 //! No clock: an event's time is that of its record. No secret store: live values were taken out when the records were
 //! written; what is hidden here is what names and forms give away.
 
-use crate::ErrorKind;
-use crate::codes::Code;
+use crate::codes::codes;
 
 pub mod deadline;
 pub mod errors;
@@ -32,103 +30,60 @@ pub mod readiness;
 pub mod result;
 pub mod sanitise;
 pub mod task;
-pub mod vendors;
 
 mod fields;
 
-/// The codes of this family.
-pub const CODES: &[Code] = &[
-    Code {
-        code: "task-field",
-        kind: ErrorKind::Invalid,
-        meaning: "a field of a task is missing, has the wrong type or a value that is not allowed",
-        recovery: "correct the field that is named; `midplane run --help` lists the fields of a task",
-    },
-    Code {
-        code: "result-field",
-        kind: ErrorKind::Invalid,
-        meaning: "a field of a result, a tool audit, an artifact, a usage record or a receipt breaks its rule",
-        recovery: "correct the adapter that made the value; the message names the field",
-    },
-    Code {
-        code: "agent-error",
-        kind: ErrorKind::Internal,
-        meaning: "an adapter failed with a text and nothing that could be acted on",
-        recovery: "read the text; the log of the run says what came before",
-    },
-    Code {
-        code: "task-option",
-        kind: ErrorKind::Invalid,
-        meaning: "arguments for a task exclude each other, one is missing, or one is not known",
-        recovery: "give a goal or a whole task, and a time-out or a deadline",
-    },
-    Code {
-        code: "option-type",
-        kind: ErrorKind::Invalid,
-        meaning: "an argument for a task has the wrong type",
-        recovery: "give a number of seconds, or an instant as `deadline`",
-    },
-    Code {
-        code: "task-unsupported",
-        kind: ErrorKind::Unsupported,
-        meaning: "the task needs a feature that the agent does not declare",
-        recovery: "leave the named field out, or choose a profile whose plugin declares the feature: `midplane plugin list`",
-    },
-    Code {
-        code: "task-active",
-        kind: ErrorKind::Conflict,
-        meaning: "a run of this profile with the same task id is not over yet",
-        recovery: "wait for its end, cancel it, or leave the task id out",
-    },
-    Code {
-        code: "agent-unknown",
-        kind: ErrorKind::NotFound,
-        meaning: "no agent is registered under this kind",
-        recovery: "register it first; short names such as `claude` are known to the hub alone",
-    },
-    Code {
-        code: "agent-exists",
-        kind: ErrorKind::Conflict,
-        meaning: "an agent is registered under this kind already",
-        recovery: "replace it, or register it under another kind",
-    },
-    Code {
-        code: "agent-kind",
-        kind: ErrorKind::Invalid,
-        meaning: "the kind of an agent runtime is empty or blank",
-        recovery: "name the runtime, such as `claude-agent-sdk` or a name of your own",
-    },
-    Code {
-        code: "deadline-form",
-        kind: ErrorKind::Invalid,
-        meaning: "a deadline is not an instant: it is no ISO 8601 date and time, or it has no time zone",
-        recovery: "write the date, the time and the zone, such as 2030-01-01T12:00:00Z",
-    },
-    Code {
-        code: "output-schema",
-        kind: ErrorKind::Invalid,
-        meaning: "the output schema of a task is not a JSON Schema, or of a dialect that is not known",
-        recovery: "correct the schema at the place that is named; leave `$schema` out for draft 2020-12",
-    },
-    Code {
-        code: "output-schema-reference",
-        kind: ErrorKind::Invalid,
-        meaning: "a `$ref` of the output schema leads nowhere inside the schema; other documents are never fetched",
-        recovery: "put what is referred to under `$defs` of the same schema",
-    },
-    Code {
-        code: "unparseable",
-        kind: ErrorKind::Invalid,
-        meaning: "the task asked for a structured answer, and the final text is not one JSON document",
-        recovery: "ask for JSON and nothing else in the goal, or use an adapter with native structured output",
-    },
-    Code {
-        code: "nonconforming",
-        kind: ErrorKind::Invalid,
-        meaning: "the structured answer does not fit the output schema",
-        recovery: "look at the place that is named; loosen the schema or say more in the goal",
-    },
-];
+codes! {
+    /// The codes of this family.
+    Invalid "task-field":
+        "A field of a task is missing, has the wrong type or a value that is not allowed."
+        => "Correct the field that is named; `midplane run --help` lists the fields of a task.";
+    Invalid "result-field":
+        "A field of a result, a tool audit, an artifact, a usage record or a receipt breaks its rule."
+        => "Correct the adapter that made the value; the message names the field.";
+    Internal "agent-error":
+        "An adapter failed with a text and nothing that could be acted on."
+        => "Read the text; the log of the run says what came before.";
+    Invalid "task-option":
+        "Arguments for a task exclude each other, one is missing, or one is not known."
+        => "Give a goal or a whole task, and a time-out or a deadline.";
+    Invalid "option-type":
+        "An argument for a task has the wrong type."
+        => "Give a number of seconds, or an instant as `deadline`.";
+    Unsupported "task-unsupported":
+        "The task needs a feature that the agent does not declare."
+        => "Leave the named field out, or choose a profile whose plugin declares the feature: `midplane plugin list`.";
+    Conflict "task-active":
+        "A run of this profile with the same task id is not over yet."
+        => "Wait for its end, cancel it, or leave the task id out.";
+    NotFound "agent-unknown":
+        "No agent is registered under this kind."
+        => "Register it first; short names such as `claude` are known to the hub alone.";
+    Conflict "agent-exists":
+        "An agent is registered under this kind already."
+        => "Replace it, or register it under another kind.";
+    Invalid "agent-kind":
+        "The kind of an agent runtime is empty or blank."
+        => "Name the runtime, such as `claude-agent-sdk` or a name of your own.";
+    Invalid "deadline-form":
+        "A deadline is not an instant: it is no ISO 8601 date and time, or it has no time zone."
+        => "Write the date, the time and the zone, such as 2030-01-01T12:00:00Z.";
+    Invalid "probe-timeout":
+        "The time that a probe may take is no number of seconds above zero."
+        => "Give a number such as `2.5`, at most a day.";
+    Invalid "output-schema":
+        "The output schema of a task is not a JSON Schema, or of a dialect that is not known."
+        => "Correct the schema at the place that is named; leave `$schema` out for draft 2020-12.";
+    Invalid "output-schema-reference":
+        "A `$ref` of the output schema leads nowhere inside the schema; other documents are never fetched."
+        => "Put what is referred to under `$defs` of the same schema.";
+    Invalid "unparseable":
+        "The task asked for a structured answer, and the final text is not one JSON document."
+        => "Ask for JSON and nothing else in the goal, or use an adapter with native structured output.";
+    Invalid "nonconforming":
+        "The structured answer does not fit the output schema."
+        => "Look at the place that is named; loosen the schema or say more in the goal.";
+}
 
 /// Kinds of runtimes that the original ships, with the short names by which its hub knows them.
 pub const KINDS: [(&str, &str); 4] = [

@@ -10,9 +10,11 @@
 
 use std::fmt;
 
+use smallvec::SmallVec;
+
 use crate::Error;
 use crate::event::EventKind;
-use crate::json::{Array, Document, JsonError, Text, Value, number_text};
+use crate::json::{Document, JsonError, Text, Value, number_text};
 
 /// The version of the envelope.
 pub const VERSION: u32 = 1;
@@ -25,10 +27,11 @@ pub const EVENTS_MAX: usize = 256;
 pub struct Batch<'t> {
     doc: Document<'t>,
     run_id: u32,
-    /// Apart from the others, of which there are often none: a batch of one event costs no list.
-    first: Row,
-    more: Vec<Row>,
+    rows: Rows,
 }
+
+/// Of one event there often is no more, and it costs no list.
+type Rows = SmallVec<[Row; 1]>;
 
 /// One event of a batch.
 #[derive(Debug, Clone, Copy)]
@@ -61,10 +64,8 @@ impl Batch<'_> {
 
     /// Its events, 1 to [`EVENTS_MAX`].
     pub fn events(&self) -> impl ExactSizeIterator<Item = Event<'_>> {
-        (0..self.more.len() + 1).map(|index| {
-            let row = index.checked_sub(1).and_then(|behind| self.more.get(behind)).unwrap_or(&self.first);
-            Event { seq: row.seq, t_ms: row.t_ms, kind: row.kind, data: self.doc.value(row.data) }
-        })
+        let event = |row: &Row| Event { seq: row.seq, t_ms: row.t_ms, kind: row.kind, data: self.doc.value(row.data) };
+        self.rows.iter().map(event)
     }
 
     /// The batch as JSON, keys in the order of the contract, unknown keys left out.
@@ -177,12 +178,12 @@ pub fn validate_bytes(bytes: &[u8]) -> Result<Batch<'_>, BatchError> {
 
 /// Checks a batch that has been read.
 pub fn check(doc: Document<'_>) -> Result<Batch<'_>, BatchError> {
-    let (run_id, first, more) = check_envelope(doc.root())?;
-    Ok(Batch { doc, run_id, first, more })
+    let (run_id, rows) = check_envelope(doc.root())?;
+    Ok(Batch { doc, run_id, rows })
 }
 
 #[inline]
-fn check_envelope(root: Value<'_>) -> Result<(u32, Row, Vec<Row>), BatchError> {
+fn check_envelope(root: Value<'_>) -> Result<(u32, Rows), BatchError> {
     let Some(envelope) = root.as_object() else {
         return refuse(BatchCode::InvalidEnvelope, "batch must be a JSON object");
     };
@@ -200,25 +201,33 @@ fn check_envelope(root: Value<'_>) -> Result<(u32, Row, Vec<Row>), BatchError> {
     let Some(run_id) = run_id else {
         return refuse(BatchCode::MissingRunId, "batch.runId must be a non-empty string");
     };
-    let empty = || refuse(BatchCode::EmptyBatch, "batch.events must be a non-empty array");
-    let Some(mut events) = events.and_then(Value::as_array).map(Array::iter) else { return empty() };
-    let Some(first) = events.next() else { return empty() };
-    // How many there are is checked before any of them is.
-    let count = 1 + events.clone().count();
-    if count > EVENTS_MAX {
-        let message = format!("batch.events has {count} entries; max is {EVENTS_MAX}");
-        return refuse(BatchCode::BatchTooLarge, message);
+    let Some(events) = events.and_then(Value::as_array).filter(|events| !events.is_empty()) else {
+        return refuse(BatchCode::EmptyBatch, "batch.events must be a non-empty array");
+    };
+    let rows = check_events(events.iter().take(EVENTS_MAX + 1));
+    // How many there are comes before what is wrong with any of them. It takes another walk to know it, so it is only
+    // asked where it can matter.
+    if !rows.as_ref().is_ok_and(|rows| rows.len() <= EVENTS_MAX) {
+        let count = events.iter().count();
+        if count > EVENTS_MAX {
+            let message = format!("batch.events has {count} entries; max is {EVENTS_MAX}");
+            return refuse(BatchCode::BatchTooLarge, message);
+        }
     }
-    let first = check_event(0, first, None)?;
-    let mut more = Vec::with_capacity(count - 1);
-    for (index, event) in (1..).zip(events) {
-        let before = more.last().unwrap_or(&first);
-        more.push(check_event(index, event, Some(before))?);
-    }
-    Ok((run_id.place(), first, more))
+    Ok((run_id.place(), rows?))
 }
 
 #[inline]
+fn check_events<'d>(events: impl Iterator<Item = Value<'d>>) -> Result<Rows, BatchError> {
+    let mut rows = Rows::new();
+    for (index, event) in events.enumerate() {
+        let row = check_event(index, event, rows.last())?;
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+#[inline(always)]
 fn check_event(index: usize, event: Value<'_>, before: Option<&Row>) -> Result<Row, BatchError> {
     let invalid = |what: &str| refuse(BatchCode::InvalidEvent, format!("events[{index}]{what}"));
     let Some(event) = event.as_object() else {

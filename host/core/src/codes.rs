@@ -11,6 +11,20 @@ pub mod host;
 use crate::ErrorKind;
 use crate::deploy::error::by_alias;
 
+/// The table `CODES` of a family: `Kind "code": "meaning" => "recovery";` for each.
+macro_rules! codes {
+    ($(#[$doc:meta])* $($kind:ident $code:literal: $meaning:literal => $recovery:literal;)*) => {
+        $(#[$doc])*
+        pub const CODES: &[$crate::codes::Code] = &[$($crate::codes::Code {
+            code: $code,
+            kind: $crate::ErrorKind::$kind,
+            meaning: $meaning,
+            recovery: $recovery,
+        }),*];
+    };
+}
+pub(crate) use codes;
+
 /// One code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Code {
@@ -38,6 +52,7 @@ const FAMILIES: &[&[Code]] = &[
     crate::layers::CODES,
     crate::vault::CODES,
     crate::agent::CODES,
+    crate::session::CODES,
 ];
 
 /// All codes, family by family; last those of the classes of errors of deployments that no family has told.

@@ -119,6 +119,12 @@ impl Prefix {
         self.covers(&target.at)
     }
 
+    /// The host: a lower-case A-label without trailing dot, or an address.
+    #[must_use]
+    pub fn host(&self) -> &Host<String> {
+        &self.host
+    }
+
     /// The address, where the host is one.
     #[must_use]
     pub fn ip(&self) -> Option<IpAddr> {

@@ -16,9 +16,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::codes::Code;
+use crate::codes::codes;
 use crate::text::shown;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 pub mod evidence;
 pub mod settings;
@@ -216,51 +216,30 @@ pub(crate) fn is_path_safe(text: &str) -> bool {
     text.len() <= 64 && text.bytes().next().is_some_and(plain) && text.bytes().all(|b| plain(b) || b".-".contains(&b))
 }
 
-/// What identities and contexts are refused with.
-pub const CODES: &[Code] = &[
-    Code {
-        code: "identity-shape",
-        kind: ErrorKind::Invalid,
-        meaning: "An identity as data has a field that is missing, unknown or not a text.",
-        recovery: "Give the texts `app`, `environment` and `role`, and `machine` and `substrate` if they are not to be found out.",
-    },
-    Code {
-        code: "identity-empty",
-        kind: ErrorKind::Invalid,
-        meaning: "A field of the identity is empty or blank. All such fields are named.",
-        recovery: "State the field on the command line or in its variable, such as `MIDPLANE_ROLE`; a machine without a host name needs `MIDPLANE_MACHINE`.",
-    },
-    Code {
-        code: "identity-unsafe",
-        kind: ErrorKind::Invalid,
-        meaning: "A field of the identity could not stand in a file name: it selects files and sections of the configuration.",
-        recovery: "Use ASCII letters, digits, `.`, `_` and `-`, at most 64, the first a letter, a digit or `_`.",
-    },
-    Code {
-        code: "identity-mismatch",
-        kind: ErrorKind::Conflict,
-        meaning: "The machine or the substrate of the identity is not what this process found out about itself.",
-        recovery: "Look at `midplane identity --explain`; correct what is stated, or leave it out to have it found out.",
-    },
-    Code {
-        code: "context-missing",
-        kind: ErrorKind::NotFound,
-        meaning: "The configuration has no such section or key, which a runtime context is made of.",
-        recovery: "Add it to the configuration; `midplane context --explain` shows what is there and from which layer.",
-    },
-    Code {
-        code: "context-shape",
-        kind: ErrorKind::Invalid,
-        meaning: "A section of the configuration is no mapping, or one of its paths is no text.",
-        recovery: "Correct the value where the message says; paths are texts, sections are mappings.",
-    },
-    Code {
-        code: "context-home",
-        kind: ErrorKind::Invalid,
-        meaning: "A path begins with `~` but the home folder that it stands for is not known.",
-        recovery: "Set `HOME`, or write the path in full; the home folder of another user (`~name`) is not looked up.",
-    },
-];
+codes! {
+    /// What identities and contexts are refused with.
+    Invalid "identity-shape":
+        "An identity as data has a field that is missing, unknown or not a text."
+        => "Give the texts `app`, `environment` and `role`, and `machine` and `substrate` if they are not to be found out.";
+    Invalid "identity-empty":
+        "A field of the identity is empty or blank. All such fields are named."
+        => "State the field on the command line or in its variable, such as `MIDPLANE_ROLE`; a machine without a host name needs `MIDPLANE_MACHINE`.";
+    Invalid "identity-unsafe":
+        "A field of the identity could not stand in a file name: it selects files and sections of the configuration."
+        => "Use ASCII letters, digits, `.`, `_` and `-`, at most 64, the first a letter, a digit or `_`.";
+    Conflict "identity-mismatch":
+        "The machine or the substrate of the identity is not what this process found out about itself."
+        => "Look at `midplane identity --explain`; correct what is stated, or leave it out to have it found out.";
+    NotFound "context-missing":
+        "The configuration has no such section or key, which a runtime context is made of."
+        => "Add it to the configuration; `midplane context --explain` shows what is there and from which layer.";
+    Invalid "context-shape":
+        "A section of the configuration is no mapping, or one of its paths is no text."
+        => "Correct the value where the message says; paths are texts, sections are mappings.";
+    Invalid "context-home":
+        "A path begins with `~` but the home folder that it stands for is not known."
+        => "Set `HOME`, or write the path in full; the home folder of another user (`~name`) is not looked up.";
+}
 
 #[cfg(test)]
 mod tests {

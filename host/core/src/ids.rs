@@ -1,25 +1,19 @@
 //! Names of things. A newtype each, so that a run id cannot be passed where a profile is meant.
 
-use std::borrow::Borrow;
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
-use crate::{Error, Result};
-
+/// The newtype of a name or an id: what, the code of its refusal, and the check of its form, which says what that is.
 macro_rules! text_id {
     ($(#[$meta:meta])* $name:ident, $what:literal, $code:literal, $check:path) => {
         $(#[$meta])*
-        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
         #[serde(transparent)]
         pub struct $name(String);
 
         impl $name {
             /// Takes a text that has the form of this id, and refuses any other (`invalid`).
-            pub fn new(text: impl Into<String>) -> Result<Self> {
+            pub fn new(text: impl Into<String>) -> $crate::Result<Self> {
                 let text = text.into();
                 $check(&text).map_err(|why| {
-                    Error::invalid($code, format!(concat!("`{}` is not a ", $what, ": {}"), crate::text::shown(&text, 80), why))
+                    $crate::Error::invalid($code, format!(concat!("`{}` is not a ", $what, ": {}"), $crate::text::shown(&text, 80), why))
                 })?;
                 Ok(Self(text))
             }
@@ -31,8 +25,8 @@ macro_rules! text_id {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(&self.0)
             }
         }
@@ -43,26 +37,27 @@ macro_rules! text_id {
             }
         }
 
-        impl Borrow<str> for $name {
+        impl std::borrow::Borrow<str> for $name {
             fn borrow(&self) -> &str {
                 &self.0
             }
         }
 
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                Self::new(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+                Self::new(<String as serde::Deserialize>::deserialize(deserializer)?).map_err(serde::de::Error::custom)
             }
         }
 
         impl std::str::FromStr for $name {
-            type Err = Error;
-            fn from_str(text: &str) -> Result<Self> {
+            type Err = $crate::Error;
+            fn from_str(text: &str) -> $crate::Result<Self> {
                 Self::new(text)
             }
         }
     };
 }
+pub(crate) use text_id;
 
 text_id!(
     /// One execution. Made by the host ([`RunId::from_parts`]); 26 letters and digits that sort by time.

@@ -275,6 +275,12 @@ impl<'d> Array<'d> {
         self.items()
     }
 
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.doc.node(self.at).end == self.at + 1
+    }
+
     fn items(self) -> Items<'d> {
         Items { doc: self.doc, at: self.at + 1, end: self.doc.node(self.at).end }
     }

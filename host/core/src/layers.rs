@@ -40,7 +40,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use crate::codes::Code;
+use crate::codes::codes;
 use crate::problem::{Mark, Problem};
 use crate::yaml::tree::BigInt;
 use crate::{Error, ErrorKind};
@@ -312,156 +312,81 @@ impl From<Refused> for Error {
     }
 }
 
-/// The codes of configuration.
-pub const CODES: &[Code] = &[
-    Code {
-        code: "config-yaml",
-        kind: ErrorKind::Invalid,
-        meaning: "A configuration file is not the YAML that configuration is written in.",
-        recovery: "Correct the text at the place named. One document per file, no tags of a programming language, no tabs in indents.",
-    },
-    Code {
-        code: "config-root",
-        kind: ErrorKind::Invalid,
-        meaning: "A configuration file holds something other than a mapping.",
-        recovery: "Write keys and values.",
-    },
-    Code {
-        code: "config-key",
-        kind: ErrorKind::Invalid,
-        meaning: "A key is there twice, or is null, a list or a mapping.",
-        recovery: "Use each key once, and text for it.",
-    },
-    Code {
-        code: "config-value",
-        kind: ErrorKind::Invalid,
-        meaning: "A value is of a kind that configuration has not, such as binary data or a set.",
-        recovery: "Write it as text, number, boolean, list or mapping.",
-    },
-    Code {
-        code: "config-default",
-        kind: ErrorKind::NotFound,
-        meaning: "The application has no `default.yaml`, or there is no such application.",
-        recovery: "Check the application's name, or add the file; it may be empty.",
-    },
-    Code {
-        code: "config-file",
-        kind: ErrorKind::Invalid,
-        meaning: "What should be a configuration file is a folder or cannot be read.",
-        recovery: "Put a readable file there, or nothing.",
-    },
-    Code {
-        code: "config-selector",
-        kind: ErrorKind::NotFound,
-        meaning: "The file of a layer exists but has no block for this identity.",
-        recovery: "Add a block of that name, or a block `_` for all others where the caller allows one.",
-    },
-    Code {
-        code: "config-block",
-        kind: ErrorKind::Invalid,
-        meaning: "The block for this identity is not a mapping.",
-        recovery: "Write keys and values below its name; `{}` sets nothing.",
-    },
-    Code {
-        code: "config-unknown-key",
-        kind: ErrorKind::Invalid,
-        meaning: "The configuration has a key that means nothing there.",
-        recovery: "Correct its name; the hint says which keys there are.",
-    },
-    Code {
-        code: "config-shape",
-        kind: ErrorKind::Invalid,
-        meaning: "A value of the configuration is not what its key takes.",
-        recovery: "Write the kind of value that the message names.",
-    },
-    Code {
-        code: "config-project",
-        kind: ErrorKind::Denied,
-        meaning: "The `midplane.yaml` of a project sets what only the operator may: rights, secrets, trust, paths, or a raised limit.",
-        recovery: "Put it into the operator's own configuration, if it is wanted there, and take it out of the project's file.",
-    },
-    Code {
-        code: "grant-configured",
-        kind: ErrorKind::Conflict,
-        meaning: "A grant that is to be taken back stands in the configuration, which no command changes.",
-        recovery: "Take it out of the file that the message names.",
-    },
-    Code {
-        code: "config-merge",
-        kind: ErrorKind::Invalid,
-        meaning: "One layer has a list where another has a mapping.",
-        recovery: "Use one of the two in both layers, or set it to null in a layer between.",
-    },
-    Code {
-        code: "config-expression",
-        kind: ErrorKind::Invalid,
-        meaning: "A value with `${` is not a well-formed reference.",
-        recovery: "Write `${key.of.another}` or `${function:arguments}`; for the characters themselves write `\\${`.",
-    },
-    Code {
-        code: "config-reference",
-        kind: ErrorKind::Invalid,
-        meaning: "A value refers to one that is not there.",
-        recovery: "Correct the path, or give the value in some layer.",
-    },
-    Code {
-        code: "config-cycle",
-        kind: ErrorKind::Invalid,
-        meaning: "Values refer to each other in a circle, or one refers to what it is part of.",
-        recovery: "Give one of them a value of its own.",
-    },
-    Code {
-        code: "config-mandatory",
-        kind: ErrorKind::Invalid,
-        meaning: "A value refers to one that is `???`, which some layer must give.",
-        recovery: "Give it in a layer that applies to this identity.",
-    },
-    Code {
-        code: "config-function",
-        kind: ErrorKind::Invalid,
-        meaning: "A reference names a function that does not exist, or gives it arguments that it does not take.",
-        recovery: "Use `oc.env`, `oc.select`, `oc.decode`, `oc.create`, `oc.coerce`, `oc.deprecated`, `oc.dict.keys` or `oc.dict.values`.",
-    },
-    Code {
-        code: "config-variable",
-        kind: ErrorKind::Invalid,
-        meaning: "A value reads an environment variable that configuration may not read.",
-        recovery: "Let the operator allow the variable, or write the value itself.",
-    },
-    Code {
-        code: "config-variable-unset",
-        kind: ErrorKind::Invalid,
-        meaning: "A value reads an environment variable that is not set, and says no default.",
-        recovery: "Set it, or write a default: `${oc.env:NAME,default}`.",
-    },
-    Code {
-        code: "config-too-large",
-        kind: ErrorKind::Limit,
-        meaning: "The configuration is larger or deeper than what is read, perhaps because references copy others again and again.",
-        recovery: "Make it smaller, or refer to fewer things.",
-    },
-    Code {
-        code: "config-unsettled",
-        kind: ErrorKind::Conflict,
-        meaning: "A part of the configuration was asked for as standing by itself, and a value in it refers to another.",
-        recovery: "Write the value itself, or take the part with its references resolved.",
-    },
-    Code {
-        code: "config-path",
-        kind: ErrorKind::NotFound,
-        meaning: "The configuration has nothing at this path, or null.",
-        recovery: "Look at the whole with `midplane config show`.",
-    },
-    Code {
-        code: "config-not-mapping",
-        kind: ErrorKind::Invalid,
-        meaning: "A part of the configuration that must be a mapping is something else.",
-        recovery: "Name the mapping that holds the value.",
-    },
-    Code {
-        code: "config-assignment",
-        kind: ErrorKind::Invalid,
-        meaning: "An assignment is not of the form `path=value`.",
-        recovery: "Write for example `limits.run_events_max=1000`.",
-    },
-];
+codes! {
+    /// The codes of configuration.
+    Invalid "config-yaml":
+        "A configuration file is not the YAML that configuration is written in."
+        => "Correct the text at the place named. One document per file, no tags of a programming language, no tabs in indents.";
+    Invalid "config-root":
+        "A configuration file holds something other than a mapping."
+        => "Write keys and values.";
+    Invalid "config-key":
+        "A key is there twice, or is null, a list or a mapping."
+        => "Use each key once, and text for it.";
+    Invalid "config-value":
+        "A value is of a kind that configuration has not, such as binary data or a set."
+        => "Write it as text, number, boolean, list or mapping.";
+    NotFound "config-default":
+        "The application has no `default.yaml`, or there is no such application."
+        => "Check the application's name, or add the file; it may be empty.";
+    Invalid "config-file":
+        "What should be a configuration file is a folder or cannot be read."
+        => "Put a readable file there, or nothing.";
+    NotFound "config-selector":
+        "The file of a layer exists but has no block for this identity."
+        => "Add a block of that name, or a block `_` for all others where the caller allows one.";
+    Invalid "config-block":
+        "The block for this identity is not a mapping."
+        => "Write keys and values below its name; `{}` sets nothing.";
+    Invalid "config-unknown-key":
+        "The configuration has a key that means nothing there."
+        => "Correct its name; the hint says which keys there are.";
+    Invalid "config-shape":
+        "A value of the configuration is not what its key takes."
+        => "Write the kind of value that the message names.";
+    Denied "config-project":
+        "The `midplane.yaml` of a project sets what only the operator may: rights, secrets, trust, paths, or a raised limit."
+        => "Put it into the operator's own configuration, if it is wanted there, and take it out of the project's file.";
+    Conflict "grant-configured":
+        "A grant that is to be taken back stands in the configuration, which no command changes."
+        => "Take it out of the file that the message names.";
+    Invalid "config-merge":
+        "One layer has a list where another has a mapping."
+        => "Use one of the two in both layers, or set it to null in a layer between.";
+    Invalid "config-expression":
+        "A value with `${` is not a well-formed reference."
+        => "Write `${key.of.another}` or `${function:arguments}`; for the characters themselves write `\\${`.";
+    Invalid "config-reference":
+        "A value refers to one that is not there."
+        => "Correct the path, or give the value in some layer.";
+    Invalid "config-cycle":
+        "Values refer to each other in a circle, or one refers to what it is part of."
+        => "Give one of them a value of its own.";
+    Invalid "config-mandatory":
+        "A value refers to one that is `???`, which some layer must give."
+        => "Give it in a layer that applies to this identity.";
+    Invalid "config-function":
+        "A reference names a function that does not exist, or gives it arguments that it does not take."
+        => "Use `oc.env`, `oc.select`, `oc.decode`, `oc.create`, `oc.coerce`, `oc.deprecated`, `oc.dict.keys` or `oc.dict.values`.";
+    Invalid "config-variable":
+        "A value reads an environment variable that configuration may not read."
+        => "Let the operator allow the variable, or write the value itself.";
+    Invalid "config-variable-unset":
+        "A value reads an environment variable that is not set, and says no default."
+        => "Set it, or write a default: `${oc.env:NAME,default}`.";
+    Limit "config-too-large":
+        "The configuration is larger or deeper than what is read, perhaps because references copy others again and again."
+        => "Make it smaller, or refer to fewer things.";
+    Conflict "config-unsettled":
+        "A part of the configuration was asked for as standing by itself, and a value in it refers to another."
+        => "Write the value itself, or take the part with its references resolved.";
+    NotFound "config-path":
+        "The configuration has nothing at this path, or null."
+        => "Look at the whole with `midplane config show`.";
+    Invalid "config-not-mapping":
+        "A part of the configuration that must be a mapping is something else."
+        => "Name the mapping that holds the value.";
+    Invalid "config-assignment":
+        "An assignment is not of the form `path=value`."
+        => "Write for example `limits.run_events_max=1000`.";
+}

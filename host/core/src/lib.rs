@@ -15,6 +15,7 @@
 //! - [`redact`]: secrets out of everything that leaves, and out of what enters a guest
 //! - [`project`], [`lockfile`]: the files of a project: manifest, requests, discovery, lock files
 //! - [`deploy`]: what a deployment is made of: states, leases, names, env files, tiers, scopes
+//! - [`session`]: lasting workspaces with an agent: what may be reached from them, what a command does to them
 //! - [`identity`], [`layers`], [`vault`]: who runs where, layered configuration, secrets as configured
 //! - [`telemetry`]: what may be measured, and how it is named
 //! - [`yaml`], [`problem`], [`codes`]: files that people write, what is wrong with them, what each code means
@@ -52,6 +53,7 @@ pub mod redact;
 pub mod run;
 pub mod sandbox;
 pub mod schema;
+pub mod session;
 pub mod stream;
 pub mod task;
 pub mod telemetry;

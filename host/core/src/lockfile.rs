@@ -29,8 +29,7 @@ use std::fmt;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-use crate::ErrorKind;
-use crate::codes::Code;
+use crate::codes::codes;
 use crate::problem::{Mark, Problem};
 use crate::text::shown;
 
@@ -58,51 +57,30 @@ pub const FILE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Differences that are kept of one lock file; more do not help anyone to see that it is old.
 pub const DIFFERENCES_MAX: usize = 100;
 
-/// The codes of this module's problems.
-pub const CODES: &[Code] = &[
-    Code {
-        code: "lock-missing",
-        kind: ErrorKind::NotFound,
-        meaning: "The project has no lock file, so that what is installed can differ from one machine to the next.",
-        recovery: "Run the shown install command and commit the lock file that it writes.",
-    },
-    Code {
-        code: "lock-drifted",
-        kind: ErrorKind::Conflict,
-        meaning: "The lock file was made for other dependencies than the project's file names now.",
-        recovery: "Run the shown install command and commit the changed lock file.",
-    },
-    Code {
-        code: "lock-unreadable",
-        kind: ErrorKind::Invalid,
-        meaning: "The lock file is damaged: it is not what its package manager writes.",
-        recovery: "Restore it from version control, or delete it and run the shown install command.",
-    },
-    Code {
-        code: "lock-version",
-        kind: ErrorKind::Unsupported,
-        meaning: "The lock file is of a format version that is not known here.",
-        recovery: "Check it with its own package manager, or write it again with a version that is supported.",
-    },
-    Code {
-        code: "lock-source-unreadable",
-        kind: ErrorKind::Invalid,
-        meaning: "The file that says what the project needs (`package.json`, `pyproject.toml`, requirements) is malformed.",
-        recovery: "Correct it at the shown place.",
-    },
-    Code {
-        code: "lock-too-large",
-        kind: ErrorKind::Limit,
-        meaning: "A file of the project is larger than is read here.",
-        recovery: "Check it with its own package manager.",
-    },
-    Code {
-        code: "lock-unknown",
-        kind: ErrorKind::Unsupported,
-        meaning: "Whether the lock file is in sync cannot be told from the files alone.",
-        recovery: "Run the shown frozen command where running the package manager is allowed.",
-    },
-];
+codes! {
+    /// The codes of this module's problems.
+    NotFound "lock-missing":
+        "The project has no lock file, so that what is installed can differ from one machine to the next."
+        => "Run the shown install command and commit the lock file that it writes.";
+    Conflict "lock-drifted":
+        "The lock file was made for other dependencies than the project's file names now."
+        => "Run the shown install command and commit the changed lock file.";
+    Invalid "lock-unreadable":
+        "The lock file is damaged: it is not what its package manager writes."
+        => "Restore it from version control, or delete it and run the shown install command.";
+    Unsupported "lock-version":
+        "The lock file is of a format version that is not known here."
+        => "Check it with its own package manager, or write it again with a version that is supported.";
+    Invalid "lock-source-unreadable":
+        "The file that says what the project needs (`package.json`, `pyproject.toml`, requirements) is malformed."
+        => "Correct it at the shown place.";
+    Limit "lock-too-large":
+        "A file of the project is larger than is read here."
+        => "Check it with its own package manager.";
+    Unsupported "lock-unknown":
+        "Whether the lock file is in sync cannot be told from the files alone."
+        => "Run the shown frozen command where running the package manager is allowed.";
+}
 
 /// The files of a project, by path relative to its folder, with `/` between parts and never with `..` among them.
 pub trait ProjectFiles {

@@ -31,11 +31,11 @@ use serde_json::{Map, Value, json};
 pub use arrival::{Arrival, arrivals};
 pub use ending::Observation;
 
-use crate::codes::Code;
+use crate::codes::codes;
 use crate::event::{Event, EventKind, Record};
 use crate::limits::Limits;
 use crate::run::{self, End, StopCause};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 use arrival::Identity;
 
@@ -288,144 +288,75 @@ fn end(state: &State, claim: Option<&Claim>, seen: Option<&Observation>) -> Resu
     run::step(&state.run, run::Input::End(End::Settled(Box::new(outcome)))).map(|step| step.append)
 }
 
-/// What a batch is refused with, alone and in its run, and what an outcome of such a run carries.
-pub const CODES: &[Code] = &[
-    Code {
-        code: "seq-conflict",
-        kind: ErrorKind::Conflict,
-        meaning: "An event with this `seq` was taken before, and its content was another.",
-        recovery: "Give each event a `seq` of its own; send a batch again only as it was.",
-    },
-    Code {
-        code: "seq-behind",
-        kind: ErrorKind::Conflict,
-        meaning: "An event comes with a `seq` that lies before the last one taken, and was never sent.",
-        recovery: "Send events in their order, and wait for the answer to a batch before the next one is sent.",
-    },
-    Code {
-        code: "time-behind",
-        kind: ErrorKind::Invalid,
-        meaning: "A batch begins at a `tMs` before that of the last event taken.",
-        recovery: "Take `tMs` from a clock that never goes back within a run.",
-    },
-    Code {
-        code: "not-started",
-        kind: ErrorKind::Invalid,
-        meaning: "The first event of the run is no `runtime_started`.",
-        recovery: "Send `runtime_started` first; only a `runtime_terminal` may come without it.",
-    },
-    Code {
-        code: "started-twice",
-        kind: ErrorKind::Invalid,
-        meaning: "The run has started, and another `runtime_started` came.",
-        recovery: "Send it once in a run. A second attempt is a run of its own.",
-    },
-    Code {
-        code: "after-terminal",
-        kind: ErrorKind::Conflict,
-        meaning: "The run has ended, or its sender has claimed its end, and another event came. Such events are counted.",
-        recovery: "Send the terminal last.",
-    },
-    Code {
-        code: "run-mismatch",
-        kind: ErrorKind::Invalid,
-        meaning: "The batch names another run than the one that it was sent to.",
-        recovery: "Put the id that `midplane runs open` printed into `runId`, or open the run with the sender's own id.",
-    },
-    Code {
-        code: "run-outside",
-        kind: ErrorKind::Unsupported,
-        meaning: "The run is fed from outside, and only a run of a plugin can be steered.",
-        recovery: "Talk to the runner itself.",
-    },
-    Code {
-        code: "run-inside",
-        kind: ErrorKind::Conflict,
-        meaning: "The run is driven by a plugin of this host, so no events are taken for it from outside.",
-        recovery: "Open a run for the sender with `midplane runs open`.",
-    },
-    Code {
-        code: "no-terminal",
-        kind: ErrorKind::Internal,
-        meaning: "A run ended and nobody had said how: its sender sent no terminal, or its driver was lost.",
-        recovery: "Look at what the job itself wrote; a runtime sends `runtime_terminal` before it exits.",
-    },
-    Code {
-        code: "job-failed",
-        kind: ErrorKind::Internal,
-        meaning: "The job that fed the run was seen to fail: by its exit code, or by the word of what runs it.",
-        recovery: "Look at the exit code and the class of the error in the outcome, and at what the job wrote.",
-    },
-    Code {
-        code: "runtime-failed",
-        kind: ErrorKind::Internal,
-        meaning: "The runtime claimed that the run failed.",
-        recovery: "Look at `metadata.claim` of the outcome, which is what it said.",
-    },
-    Code {
-        code: "invalid_envelope",
-        kind: ErrorKind::Invalid,
-        meaning: "A batch is no JSON object.",
-        recovery: "Send `{\"v\":1,\"runId\":…,\"events\":[…]}`.",
-    },
-    Code {
-        code: "version_mismatch",
-        kind: ErrorKind::Invalid,
-        meaning: "The field `v` of a batch is not 1.",
-        recovery: "Send version 1 of the envelope.",
-    },
-    Code {
-        code: "missing_run_id",
-        kind: ErrorKind::Invalid,
-        meaning: "The field `runId` of a batch is no text, or empty.",
-        recovery: "Put the id of the run into `runId`.",
-    },
-    Code {
-        code: "empty_batch",
-        kind: ErrorKind::Invalid,
-        meaning: "The field `events` of a batch is no array, or empty.",
-        recovery: "Send at least one event.",
-    },
-    Code {
-        code: "batch_too_large",
-        kind: ErrorKind::Invalid,
-        meaning: "A batch has more than 256 events.",
-        recovery: "Send them in several batches.",
-    },
-    Code {
-        code: "invalid_event",
-        kind: ErrorKind::Invalid,
-        meaning: "An event has not the shape of one; the message names its index and field.",
-        recovery: "Give each event `seq`, `tMs`, one of the nine kinds, and an object as `data`.",
-    },
-    Code {
-        code: "seq_not_monotonic",
-        kind: ErrorKind::Invalid,
-        meaning: "In a batch, `seq` does not grow from one event to the next.",
-        recovery: "Number events upwards, each with a number of its own.",
-    },
-    Code {
-        code: "t_ms_not_monotonic",
-        kind: ErrorKind::Invalid,
-        meaning: "In a batch, `tMs` falls from one event to the next.",
-        recovery: "Take `tMs` from a clock that never goes back within a run.",
-    },
-    Code {
-        code: "not-json",
-        kind: ErrorKind::Invalid,
-        meaning: "A text is not JSON; the message says where.",
-        recovery: "Mend the text at the line and column that the message names.",
-    },
-    Code {
-        code: "json-depth",
-        kind: ErrorKind::Limit,
-        meaning: "A JSON text has too many levels of arrays and objects.",
-        recovery: "Send flatter data.",
-    },
-    Code {
-        code: "json-size",
-        kind: ErrorKind::Limit,
-        meaning: "A JSON text has more bytes than can be read.",
-        recovery: "Send it in parts.",
-    },
-];
+codes! {
+    /// What a batch is refused with, alone and in its run, and what an outcome of such a run carries.
+    Conflict "seq-conflict":
+        "An event with this `seq` was taken before, and its content was another."
+        => "Give each event a `seq` of its own; send a batch again only as it was.";
+    Conflict "seq-behind":
+        "An event comes with a `seq` that lies before the last one taken, and was never sent."
+        => "Send events in their order, and wait for the answer to a batch before the next one is sent.";
+    Invalid "time-behind":
+        "A batch begins at a `tMs` before that of the last event taken."
+        => "Take `tMs` from a clock that never goes back within a run.";
+    Invalid "not-started":
+        "The first event of the run is no `runtime_started`."
+        => "Send `runtime_started` first; only a `runtime_terminal` may come without it.";
+    Invalid "started-twice":
+        "The run has started, and another `runtime_started` came."
+        => "Send it once in a run. A second attempt is a run of its own.";
+    Conflict "after-terminal":
+        "The run has ended, or its sender has claimed its end, and another event came. Such events are counted."
+        => "Send the terminal last.";
+    Invalid "run-mismatch":
+        "The batch names another run than the one that it was sent to."
+        => "Put the id that `midplane runs open` printed into `runId`, or open the run with the sender's own id.";
+    Unsupported "run-outside":
+        "The run is fed from outside, and only a run of a plugin can be steered."
+        => "Talk to the runner itself.";
+    Conflict "run-inside":
+        "The run is driven by a plugin of this host, so no events are taken for it from outside."
+        => "Open a run for the sender with `midplane runs open`.";
+    Internal "no-terminal":
+        "A run ended and nobody had said how: its sender sent no terminal, or its driver was lost."
+        => "Look at what the job itself wrote; a runtime sends `runtime_terminal` before it exits.";
+    Internal "job-failed":
+        "The job that fed the run was seen to fail: by its exit code, or by the word of what runs it."
+        => "Look at the exit code and the class of the error in the outcome, and at what the job wrote.";
+    Internal "runtime-failed":
+        "The runtime claimed that the run failed."
+        => "Look at `metadata.claim` of the outcome, which is what it said.";
+    Invalid "invalid_envelope":
+        "A batch is no JSON object."
+        => "Send `{\"v\":1,\"runId\":…,\"events\":[…]}`.";
+    Invalid "version_mismatch":
+        "The field `v` of a batch is not 1."
+        => "Send version 1 of the envelope.";
+    Invalid "missing_run_id":
+        "The field `runId` of a batch is no text, or empty."
+        => "Put the id of the run into `runId`.";
+    Invalid "empty_batch":
+        "The field `events` of a batch is no array, or empty."
+        => "Send at least one event.";
+    Invalid "batch_too_large":
+        "A batch has more than 256 events."
+        => "Send them in several batches.";
+    Invalid "invalid_event":
+        "An event has not the shape of one; the message names its index and field."
+        => "Give each event `seq`, `tMs`, one of the nine kinds, and an object as `data`.";
+    Invalid "seq_not_monotonic":
+        "In a batch, `seq` does not grow from one event to the next."
+        => "Number events upwards, each with a number of its own.";
+    Invalid "t_ms_not_monotonic":
+        "In a batch, `tMs` falls from one event to the next."
+        => "Take `tMs` from a clock that never goes back within a run.";
+    Invalid "not-json":
+        "A text is not JSON; the message says where."
+        => "Mend the text at the line and column that the message names.";
+    Limit "json-depth":
+        "A JSON text has too many levels of arrays and objects."
+        => "Send flatter data.";
+    Limit "json-size":
+        "A JSON text has more bytes than can be read."
+        => "Send it in parts.";
+}

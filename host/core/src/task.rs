@@ -326,17 +326,31 @@ impl Task {
     /// `json_schema`. The metadata stays as it is.
     #[must_use]
     pub fn with_aliases(mut self) -> Self {
-        let word = |name: &str| {
-            let text = self.metadata.get(name)?.as_str()?;
-            (!is_blank(text)).then(|| crate::agent::trim(text).to_owned())
-        };
-        let (model, effort) = (word("model"), word("reasoning_effort"));
+        let (model, effort) = (self.word("model"), self.word("reasoning_effort"));
         self.model = self.model.or(model);
         self.reasoning_effort = self.reasoning_effort.or(effort);
         if self.output_schema.is_none() {
             self.output_schema = self.schema_alias().and_then(|name| self.metadata.get(name)).cloned();
         }
         self
+    }
+
+    /// Where in this task stands what [`Self::with_aliases`] puts into a field: in the field itself, or in the metadata.
+    #[must_use]
+    pub fn written_as(&self, field: &str) -> String {
+        let alias = match field {
+            "model" if self.model.is_none() => self.word("model").map(|_| "model"),
+            "reasoning_effort" if self.reasoning_effort.is_none() => self.word(field).map(|_| "reasoning_effort"),
+            "output_schema" if self.output_schema.is_none() => self.schema_alias(),
+            _ => None,
+        };
+        alias.map_or_else(|| field.to_owned(), |name| format!("metadata.{name}"))
+    }
+
+    /// A text of the metadata without surrounding space; blank is none.
+    fn word(&self, name: &str) -> Option<String> {
+        let text = self.metadata.get(name)?.as_str()?;
+        (!is_blank(text)).then(|| crate::agent::trim(text).to_owned())
     }
 
     /// The name in the metadata under which there is a schema.

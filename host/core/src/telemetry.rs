@@ -11,41 +11,28 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ErrorKind;
-use crate::codes::Code;
+use crate::codes::codes;
 
 pub mod measure;
 pub mod run_trace;
 pub mod settings;
 pub mod traceparent;
 
-/// The codes of telemetry.
-pub const CODES: &[Code] = &[
-    Code {
-        code: "telemetry-endpoint",
-        kind: ErrorKind::Invalid,
-        meaning: "the endpoint for telemetry cannot be used, and nothing is sent",
-        recovery: "give an `http` or `https` URL of an OTLP collector without a user name, or none",
-    },
-    Code {
-        code: "telemetry-protocol",
-        kind: ErrorKind::Invalid,
-        meaning: "OTLP is spoken as protobuf over HTTP here, and another protocol was asked for",
-        recovery: "set `OTEL_EXPORTER_OTLP_PROTOCOL` to `http/protobuf`, and the endpoint to the collector's port for it, 4318 as a rule",
-    },
-    Code {
-        code: "telemetry-value",
-        kind: ErrorKind::Invalid,
-        meaning: "a variable of telemetry has a value that cannot be read, and its default is used",
-        recovery: "correct the variable that the message names, or unset it",
-    },
-    Code {
-        code: "traceparent",
-        kind: ErrorKind::Invalid,
-        meaning: "this is not a trace context in the form that W3C gave it",
-        recovery: "give `00-`, 32 lower case hex digits, `-`, 16 more, `-` and two flags; neither id is all zeros",
-    },
-];
+codes! {
+    /// The codes of telemetry.
+    Invalid "telemetry-endpoint":
+        "The endpoint for telemetry cannot be used, and nothing is sent."
+        => "Give an `http` or `https` URL of an OTLP collector without a user name, or none.";
+    Invalid "telemetry-protocol":
+        "OTLP is spoken as protobuf over HTTP here, and another protocol was asked for."
+        => "Set `OTEL_EXPORTER_OTLP_PROTOCOL` to `http/protobuf`, and the endpoint to the collector's port for it, 4318 as a rule.";
+    Invalid "telemetry-value":
+        "A variable of telemetry has a value that cannot be read, and its default is used."
+        => "Correct the variable that the message names, or unset it.";
+    Invalid "traceparent":
+        "This is not a trace context in the form that W3C gave it."
+        => "Give `00-`, 32 lower case hex digits, `-`, 16 more, `-` and two flags; neither id is all zeros.";
+}
 
 /// The events, in the order of the original.
 pub const EVENTS: [&str; 28] = [

@@ -19,11 +19,11 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::codes::Code;
+use crate::codes::codes;
 use crate::identity::is_space;
 use crate::redact::SecretValue;
 use crate::text::{near, shown};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 pub mod failure;
 mod parse;
@@ -350,105 +350,57 @@ pub fn identifier(text: &str) -> Result<(), &'static str> {
     }
 }
 
-/// What secrets are refused with.
-pub const CODES: &[Code] = &[
-    Code {
-        code: "vault-shape",
-        kind: ErrorKind::Invalid,
-        meaning: "A section, an entry or a field of the configuration of secrets is missing or of the wrong type.",
-        recovery: "Write `stores`, `refs` and `policies` as mappings with the fields that the message names.",
-    },
-    Code {
-        code: "vault-value",
-        kind: ErrorKind::Invalid,
-        meaning: "A name, a root, a path or an option in the configuration of secrets is not well formed.",
-        recovery: "Names have lower case letters, digits and `_`, and begin with a letter; roots and paths have no white space around them; a principal is listed once.",
-    },
-    Code {
-        code: "vault-key",
-        kind: ErrorKind::Invalid,
-        meaning: "The configuration of secrets has a field that means nothing.",
-        recovery: "Correct its spelling, or remove it.",
-    },
-    Code {
-        code: "vault-option",
-        kind: ErrorKind::Invalid,
-        meaning: "A store has an option that its backend does not use, or lacks one that it needs.",
-        recovery: "`command`, `env` and `absent_exit` belong to the backend `command`, which needs `command` with `{path}` in it.",
-    },
-    Code {
-        code: "principal-name",
-        kind: ErrorKind::Invalid,
-        meaning: "The role of the identity cannot be a principal, so no policy can name it.",
-        recovery: "Use a role of lower case letters, digits and `_` that begins with a letter.",
-    },
-    Code {
-        code: "secret-unknown",
-        kind: ErrorKind::NotFound,
-        meaning: "No reference of that name is configured.",
-        recovery: "Add it under `vault.refs`, or correct the name; `midplane secret list` lists them.",
-    },
-    Code {
-        code: "secret-policy-unknown",
-        kind: ErrorKind::NotFound,
-        meaning: "A reference names a policy that is not configured.",
-        recovery: "Add it under `vault.policies`, or correct the name.",
-    },
-    Code {
-        code: "secret-store-unknown",
-        kind: ErrorKind::NotFound,
-        meaning: "A reference names a store that is not configured.",
-        recovery: "Add it under `vault.stores`, or correct the name.",
-    },
-    Code {
-        code: "secret-denied",
-        kind: ErrorKind::Denied,
-        meaning: "The policy of the secret does not list the role of this identity. No default takes its place.",
-        recovery: "Run in a role that may have it, or add the role to the policy's `allowed_principals`.",
-    },
-    Code {
-        code: "secret-path",
-        kind: ErrorKind::Invalid,
-        meaning: "The path of a secret is absolute, empty, or climbs out of its store with `..`.",
-        recovery: "Write the path from the root of the store; a secret elsewhere needs a store and a policy of its own.",
-    },
-    Code {
-        code: "secret-backend",
-        kind: ErrorKind::Invalid,
-        meaning: "A store names a backend that does not exist.",
-        recovery: "Backends are `env`, `file`, `command`, `gopass` and `keyring`.",
-    },
-    Code {
-        code: "secret-absent",
-        kind: ErrorKind::NotFound,
-        meaning: "The backend works and has no such secret.",
-        recovery: "Put the secret there, or correct its path.",
-    },
-    Code {
-        code: "secret-tool-missing",
-        kind: ErrorKind::Unavailable,
-        meaning: "The program or service that reads the store is not there.",
-        recovery: "Install it, put it on `PATH`, or use another backend.",
-    },
-    Code {
-        code: "secret-tool-failed",
-        kind: ErrorKind::Unavailable,
-        meaning: "The program or service that reads the store failed; whether the secret exists is not known.",
-        recovery: "Run it by hand with the same environment; unlock the store if it is locked.",
-    },
-    Code {
-        code: "secret-timeout",
-        kind: ErrorKind::Unavailable,
-        meaning: "The backend did not answer in time and was stopped.",
-        recovery: "See whether it waits for a passphrase or a key; `timeout_ms` of the store gives it longer.",
-    },
-    Code {
-        code: "secret-too-large",
-        kind: ErrorKind::Limit,
-        meaning: "The backend gave more bytes than a secret may have.",
-        recovery: "Name a key, not a file of other data.",
-    },
-];
+codes! {
+    /// What secrets are refused with.
+    Invalid "vault-shape":
+        "A section, an entry or a field of the configuration of secrets is missing or of the wrong type."
+        => "Write `stores`, `refs` and `policies` as mappings with the fields that the message names.";
+    Invalid "vault-value":
+        "A name, a root, a path or an option in the configuration of secrets is not well formed."
+        => "Names have lower case letters, digits and `_`, and begin with a letter; roots and paths have no white space around them; a principal is listed once.";
+    Invalid "vault-key":
+        "The configuration of secrets has a field that means nothing."
+        => "Correct its spelling, or remove it.";
+    Invalid "vault-option":
+        "A store has an option that its backend does not use, or lacks one that it needs."
+        => "`command`, `env` and `absent_exit` belong to the backend `command`, which needs `command` with `{path}` in it.";
+    Invalid "principal-name":
+        "The role of the identity cannot be a principal, so no policy can name it."
+        => "Use a role of lower case letters, digits and `_` that begins with a letter.";
+    NotFound "secret-unknown":
+        "No reference of that name is configured."
+        => "Add it under `vault.refs`, or correct the name; `midplane secret list` lists them.";
+    NotFound "secret-policy-unknown":
+        "A reference names a policy that is not configured."
+        => "Add it under `vault.policies`, or correct the name.";
+    NotFound "secret-store-unknown":
+        "A reference names a store that is not configured."
+        => "Add it under `vault.stores`, or correct the name.";
+    Denied "secret-denied":
+        "The policy of the secret does not list the role of this identity. No default takes its place."
+        => "Run in a role that may have it, or add the role to the policy's `allowed_principals`.";
+    Invalid "secret-path":
+        "The path of a secret is absolute, empty, or climbs out of its store with `..`."
+        => "Write the path from the root of the store; a secret elsewhere needs a store and a policy of its own.";
+    Invalid "secret-backend":
+        "A store names a backend that does not exist."
+        => "Backends are `env`, `file`, `command`, `gopass` and `keyring`.";
+    NotFound "secret-absent":
+        "The backend works and has no such secret."
+        => "Put the secret there, or correct its path.";
+    Unavailable "secret-tool-missing":
+        "The program or service that reads the store is not there."
+        => "Install it, put it on `PATH`, or use another backend.";
+    Unavailable "secret-tool-failed":
+        "The program or service that reads the store failed; whether the secret exists is not known."
+        => "Run it by hand with the same environment; unlock the store if it is locked.";
+    Unavailable "secret-timeout":
+        "The backend did not answer in time and was stopped."
+        => "See whether it waits for a passphrase or a key; `timeout_ms` of the store gives it longer.";
+    Limit "secret-too-large":
+        "The backend gave more bytes than a secret may have."
+        => "Name a key, not a file of other data.";
+}
 
 #[cfg(test)]
 mod tests;

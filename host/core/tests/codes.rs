@@ -62,7 +62,7 @@ fn every_code_of_the_catalogue_is_used() {
     assert!(unused.is_empty(), "codes that no source uses: {unused:?}");
 }
 
-/// Codes whose only string in a source is that of their row, `code: "..."`.
+/// Codes whose only string in a source is that of their row, `Kind "code": ...`.
 fn rows() -> BTreeSet<String> {
     let mut counts: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     for file in sources().iter().filter(|file| !file.name.contains("/codes")) {
@@ -70,7 +70,8 @@ fn rows() -> BTreeSet<String> {
         for (at, token) in tokens.iter().enumerate() {
             let What::Text(text) = &token.what else { continue };
             let count = counts.entry(text.clone()).or_default();
-            let row = at >= 2 && tokens[at - 1].is(":") && tokens[at - 2].is("code");
+            let of_kind = |token: &Token| KINDS.iter().any(|kind| token.is(&format!("{kind:?}")));
+            let row = at >= 1 && of_kind(&tokens[at - 1]) && tokens.get(at + 1).is_some_and(|next| next.is(":"));
             if row { count.0 += 1 } else { count.1 += 1 }
         }
     }

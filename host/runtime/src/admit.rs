@@ -16,6 +16,8 @@ use midplane_core::outcome::Outcome;
 use midplane_core::permission::{Grant, Grants, Permission, Permissions};
 use midplane_core::redact::Redactor;
 use midplane_core::run::{Fault, State};
+use midplane_core::sandbox::SandboxSettings;
+use midplane_core::session::reach::Reach;
 use midplane_core::task::{Issue, Task, WorkspaceAccess};
 use midplane_core::{Error, ProfileName, Result, RunId};
 use midplane_engine::plugin::Availability;
@@ -38,6 +40,7 @@ use crate::profile::{self, Profile, secret_names};
 use crate::provision::Provision;
 use crate::reach::{ProfileKv, TraceLog, Without, pure};
 use crate::rights::{Rights, grants_text};
+use crate::sessions::ground::Within;
 use crate::sink::{RunSink, TraceSink, WRITES_MAX};
 use crate::tools::mcp::bridge::Sockets;
 use crate::tools::mcp::{self, Server, Servers};
@@ -112,14 +115,15 @@ impl Run {
 impl Host {
     /// Starts a run: checked, written, and on its way when this returns.
     pub async fn run(&self, request: RunRequest) -> Result<Run, Box<Refusal>> {
-        self.run_with(request, &BTreeMap::new()).await
+        self.run_with(request, &BTreeMap::new(), None).await
     }
 
-    /// The same with settings laid over those of the profile.
+    /// The same with settings laid over those of the profile, within a session.
     pub(crate) async fn run_with(
         &self,
         request: RunRequest,
         over: &BTreeMap<String, Value>,
+        within: Option<Arc<Within>>,
     ) -> Result<Run, Box<Refusal>> {
         if self.is_closing() {
             return Err(Error::unavailable("closing", "the host is shutting down").into());
@@ -129,21 +133,31 @@ impl Host {
         let profile = self.load_with(&request.profile, over).await?;
         let named = |error: Error| Box::new(Refusal { profile: Some(profile.name.clone()), ..Refusal::from(error) });
         let declared = self.capabilities(&profile).await.map_err(named)?;
-        unsupported(&profile, capability::issues(&task, &declared))?;
+        let lacking = capability::issues(&task, &declared);
+        if !lacking.is_empty() {
+            // What the adapter refuses besides is said along: a task is then put right once.
+            unsupported(&profile, self.all_issues(&profile, &task, lacking).await.map_err(named)?)?;
+        }
         // Older names in the metadata were gated by those names; from here on they are the fields that they mean.
-        let task = task.with_aliases();
+        let (written, task) = (task.clone(), task.with_aliases());
         invalid(task.issues(), "task", "the task is not valid")?;
         let sockets = Sockets::new(&task, self.inner.registry.helper()).map_err(named)?;
         let asked = mcp::permissions(&task);
         let workspace = open_workspace(&task).map_err(named)?;
         let mut grants = self.granted(&profile.name, &request.allow).await.map_err(named)?;
+        if let Some(within) = &within {
+            grants = within.reach.grants(&grants, [&*profile.permissions, &asked]);
+        }
         if let Some((_, write)) = &workspace {
             grants.insert(
                 Grant::Workspace(midplane_core::permission::Access::needed(*write)),
                 midplane_core::permission::Origin::Once,
             );
         }
-        self.granted_all(&profile, &grants, &asked)?;
+        self.granted_all(&profile, &grants, &asked).map_err(|refusal| match &within {
+            Some(within) => out_of_reach(&within.reach, refusal),
+            None => refusal,
+        })?;
         let tokens = endpoints::tokens(&profile.endpoints, &grants).map_err(named)?;
         let (secrets, redactor) = self.secrets(&profile, &grants, &asked, &tokens).await.map_err(named)?;
         let of_plugin = profile.required_secrets().into_iter().chain(profile.endpoint_secrets(&grants));
@@ -158,7 +172,8 @@ impl Host {
         let folder = workspace.as_ref().map(|(workspace, _)| workspace.as_ref());
         let mut agent_task = agent_task(&run_id, &task, folder, &profile.limits);
         agent_task.mcp_servers = sockets.servers(&task);
-        unsupported(&profile, self.validate(&profile, &agent_task).await.map_err(named)?)?;
+        let refused = self.validate(&profile, &agent_task).await.map_err(named)?;
+        unsupported(&profile, as_written(&written, refused))?;
         let rights = Rights {
             profile: profile.name.clone(),
             permissions: profile.permissions.clone(),
@@ -175,12 +190,18 @@ impl Host {
             redactor,
             workspace,
             sockets,
+            within,
         };
         self.start(admitted).await.map_err(named)
     }
 
     /// Whether everything is granted that the plugin cannot do without, or a task asks for besides.
-    fn granted_all(&self, profile: &Profile, grants: &Grants, further: &Permissions) -> Result<(), Box<Refusal>> {
+    pub(crate) fn granted_all(
+        &self,
+        profile: &Profile,
+        grants: &Grants,
+        further: &Permissions,
+    ) -> Result<(), Box<Refusal>> {
         let unset = profile.permissions.unset();
         if let Some(name) = unset.first() {
             return Err(Error::invalid(
@@ -213,6 +234,32 @@ impl Host {
         profile.plugin.validate(ports, &profile.limits, task).await.map_err(|fault| unanswered(&fault, "validate"))
     }
 
+    /// All reasons why a profile cannot do a task, in order: the features that it does not declare, then what its adapter
+    /// refuses besides, each by the name under which the task has it. Empty when it can. Nothing is started, no secret is
+    /// read, and no grant is asked for.
+    pub async fn issues(&self, profile: &str, task: &Task) -> Result<Vec<Issue>> {
+        self.issues_with(profile, task, &BTreeMap::new()).await
+    }
+
+    /// The same with settings laid over those of the profile.
+    pub(crate) async fn issues_with(
+        &self,
+        profile: &str,
+        task: &Task,
+        over: &BTreeMap<String, Value>,
+    ) -> Result<Vec<Issue>> {
+        let profile = self.load_with(profile, over).await?;
+        let lacking = capability::issues(task, &self.capabilities(&profile).await?);
+        self.all_issues(&profile, task, lacking).await
+    }
+
+    async fn all_issues(&self, profile: &Profile, task: &Task, lacking: Vec<Issue>) -> Result<Vec<Issue>> {
+        let meant = task.clone().with_aliases();
+        let mut seen = agent_task(&RunId::from_parts(now_ms(), 0), &meant, None, &profile.limits);
+        seen.mcp_servers = Sockets::new(&meant, self.inner.registry.helper())?.servers(&meant);
+        Ok(capability::all(lacking, as_written(task, self.validate(profile, &seen).await?)))
+    }
+
     fn pure(&self, profile: &Profile, call: &'static str) -> Ports {
         let span = tracing::info_span!("call", plugin = %profile.manifest.name, profile = %profile.name, call);
         pure(profile.config.clone(), Redactor::default(), span, &profile.limits)
@@ -233,6 +280,27 @@ impl Host {
         if let Some(error) = profile.required_secrets().iter().find_map(|name| secrets.missing(name)) {
             return Ok(not_ready("missing-credentials", error.message.clone()));
         }
+        Ok(match self.ask(profile, grants, secrets, redactor, probe).await? {
+            Ok(report) => report,
+            Err(Fault::Dropped) => Availability {
+                status: "unknown",
+                reason: "unknown".into(),
+                message: "the plugin did not answer in time".into(),
+                version: None,
+            },
+            Err(fault) => not_ready("setup-failed", fault.error().message),
+        })
+    }
+
+    /// The plugin's own word on whether it could run.
+    pub(crate) async fn ask(
+        &self,
+        profile: &Profile,
+        grants: Grants,
+        secrets: Resolved,
+        redactor: Redactor,
+        probe: Duration,
+    ) -> Result<Result<Availability, Fault>> {
         let limits = Limits {
             query_ms_max: u64::try_from(probe.as_millis()).unwrap_or(u64::MAX).max(1_000),
             ..profile.limits.clone()
@@ -251,7 +319,7 @@ impl Host {
             permissions: profile.permissions.clone(),
             grants: Arc::new(grants),
         };
-        let shared = Shared::new(self, &limits, &redactor, &Tokens::new())?;
+        let shared = Shared::new(self, &limits, &redactor, &Tokens::new(), None)?;
         let services = Services {
             call,
             rights: Arc::new(rights),
@@ -260,31 +328,45 @@ impl Host {
             events: sink,
             tools: None,
         };
-        let place = self.place(&profile.name, None, true);
+        let place = self.place(&profile.name, None, true, None);
         let ports = services.ports(self, profile, &shared, place);
         let probe_ms = u32::try_from(probe.as_millis()).unwrap_or(u32::MAX);
-        Ok(match profile.plugin.availability(ports, &limits, probe_ms).await {
-            Ok(report) => report,
-            Err(Fault::Dropped) => Availability {
-                status: "unknown",
-                reason: "unknown".into(),
-                message: "the plugin did not answer in time".into(),
-                version: None,
-            },
-            Err(fault) => not_ready("setup-failed", fault.error().message),
-        })
+        Ok(profile.plugin.availability(ports, &limits, probe_ms).await)
     }
 
     /// Where the programs of a call run.
-    fn place(&self, profile: &ProfileName, workspace: Option<(Arc<Workspace>, bool)>, network: bool) -> Arc<Place> {
-        let settings = self.inner.config.profiles.get(profile).map(|profile| profile.sandbox.clone());
-        let ground = self.inner.ground.clone();
-        Arc::new(Place::new(ground, profile, workspace, settings.unwrap_or_default(), network))
+    fn place(
+        &self,
+        profile: &ProfileName,
+        workspace: Option<(Arc<Workspace>, bool)>,
+        network: bool,
+        within: Option<(Arc<Within>, bool)>,
+    ) -> Arc<Place> {
+        let (ground, settings) = (self.inner.ground.clone(), self.sandbox_of(profile));
+        let (within, writes) = within.unzip();
+        let place = Place::new(ground, profile, workspace, settings, network);
+        Arc::new(place.within(within, writes.unwrap_or_default()))
+    }
+
+    /// What the operator keeps the programs of a profile from.
+    pub(crate) fn sandbox_of(&self, profile: &ProfileName) -> SandboxSettings {
+        self.inner.config.profiles.get(profile).map(|profile| profile.sandbox.clone()).unwrap_or_default()
     }
 
     async fn start(&self, admitted: Admitted<'_>) -> Result<Run> {
-        let Admitted { run_id, task, agent_task, profile, rights, mut secrets, tokens, redactor, workspace, sockets } =
-            admitted;
+        let Admitted {
+            run_id,
+            task,
+            agent_task,
+            profile,
+            rights,
+            mut secrets,
+            tokens,
+            redactor,
+            workspace,
+            sockets,
+            within,
+        } = admitted;
         let created_ms = now_ms();
         let timeout = match task.deadline {
             // An instant becomes a length of time here, once: a clock that is set later changes no deadline.
@@ -313,14 +395,18 @@ impl Host {
             filesystem_read_only: task.permissions.filesystem == midplane_core::task::FilesystemAccess::ReadOnly
                 || task.permissions.mode == midplane_core::task::PermissionMode::Strict,
             output_schema: task.output_schema.clone(),
+            write_paths: within.as_ref().and_then(|within| within.tools.clone()),
         };
-        // What a task does not let its tools change, its programs do not change either.
-        let folder = workspace.clone().map(|(folder, writes)| (folder, writes && !policy.filesystem_read_only));
+        // What a task does not let its tools change, its programs do not change either. Write paths of a session are added by
+        // themselves.
+        let writes_all = !policy.filesystem_read_only && policy.write_paths.is_none();
+        let folder = workspace.clone().map(|(folder, writes)| (folder, writes && writes_all));
         let network = task.permissions.network != Some(false);
-        let place = self.place(&profile.name, folder, network);
+        let place_within = within.clone().map(|within| (within, !policy.filesystem_read_only));
+        let place = self.place(&profile.name, folder, network, place_within);
         let tools = HostTools::new(call.clone(), rights.clone(), policy, redactor.clone(), place.clone())?;
         let secrets = Arc::new(secrets);
-        let shared = Arc::new(Shared::new(self, &profile.limits, &redactor, &tokens)?);
+        let shared = Arc::new(Shared::new(self, &profile.limits, &redactor, &tokens, within)?);
         let folder = workspace.map(|(workspace, _)| workspace);
         let servers = self.mcp_servers(&task, &call, &rights, &secrets, &redactor, &shared, &place)?;
         let tools = Arc::new(tools.with_servers(Servers::new(servers.clone(), call.clone())));
@@ -459,6 +545,7 @@ struct Admitted<'a> {
     sockets: Sockets,
     redactor: Redactor,
     workspace: Option<(Arc<Workspace>, bool)>,
+    within: Option<Arc<Within>>,
 }
 
 /// What all calls of one run share.
@@ -467,16 +554,25 @@ struct Shared {
     blobs: BlobSpace,
     placeholders: Placeholders,
     questions: Questions,
+    /// The session that the run is a part of.
+    within: Option<Arc<Within>>,
 }
 
 impl Shared {
-    fn new(host: &Host, limits: &Limits, redactor: &Redactor, own: &Tokens) -> Result<Self> {
+    fn new(
+        host: &Host,
+        limits: &Limits,
+        redactor: &Redactor,
+        own: &Tokens,
+        within: Option<Arc<Within>>,
+    ) -> Result<Self> {
         let budget = Arc::new(BlobBudget::new(limits.blob_bytes_max));
         Ok(Self {
             http: Arc::new(HttpBudget::new(limits)),
             blobs: BlobSpace::new(host.inner.spool.clone(), budget, redactor.clone()),
             placeholders: Placeholders::new()?.with_own(own.keys().cloned()),
             questions: Questions::default(),
+            within,
         })
     }
 }
@@ -534,7 +630,8 @@ impl<E: ports::Events + Sink + 'static> Services<E> {
             blobs: Arc::new(shared.blobs.clone()),
             kv: Arc::new(ProfileKv {
                 store: host.inner.store.clone(),
-                profile: profile.name.clone(),
+                // Conversations that an adapter keeps here are the session's, and go with it.
+                profile: shared.within.as_ref().map_or(&profile.name, |within| &within.kv).clone(),
                 limits: call.limits.clone(),
                 redactor: redactor.clone(),
             }),
@@ -585,7 +682,9 @@ fn cancel_ports(
             events: sink,
             tools: None,
         };
-        let place = host.place(&profile.name, None, network);
+        // What tells the vendor of a cancel has nothing to change.
+        let within = shared.within.clone().map(|within| (within, false));
+        let place = host.place(&profile.name, None, network, within);
         services.ports(&host, &profile, &shared, place)
     })
 }
@@ -640,6 +739,20 @@ pub(crate) fn agent_task(run_id: &RunId, task: &Task, workspace: Option<&Workspa
     }
 }
 
+/// What a session's domains leave out cannot be granted either: no offer to do so.
+fn out_of_reach(reach: &Reach, refusal: Box<Refusal>) -> Box<Refusal> {
+    let http = |grant: &&Grant| matches!(grant, Grant::Http(_));
+    match (&reach.domains, refusal.missing.iter().find(http)) {
+        (Some(_), Some(Grant::Http(prefix))) => {
+            let message = format!("`{prefix}` is needed, and its host is not among the domains of the session");
+            let hint = format!("start a session with `--allow-domain {}`", prefix.host());
+            let error = Error::denied("session-domain", message).hint(hint);
+            Box::new(Refusal { error, missing: Vec::new(), ..*refusal })
+        }
+        _ => refusal,
+    }
+}
+
 /// Why a short call had no answer. One that was dropped took too long: nobody cancelled it.
 fn unanswered(fault: &Fault, call: &str) -> Error {
     match fault {
@@ -652,6 +765,11 @@ fn invalid(issues: Vec<Issue>, code: &'static str, what: &str) -> Result<(), Box
     let Some(first) = issues.first() else { return Ok(()) };
     let error = Error::invalid(code, format!("{what}: `{}` {}", first.field, first.message));
     Err(Box::new(Refusal { error, issues, missing: Vec::new(), profile: None }))
+}
+
+/// An adapter's issues by the names that a task was written with.
+fn as_written(task: &Task, issues: Vec<Issue>) -> Vec<Issue> {
+    issues.into_iter().map(|issue| Issue { field: task.written_as(&issue.field), ..issue }).collect()
 }
 
 fn unsupported(profile: &Profile, issues: Vec<Issue>) -> Result<(), Box<Refusal>> {

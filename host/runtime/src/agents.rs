@@ -5,7 +5,7 @@
 //! each run has an instance of its own that is thrown away with it.
 //!
 //! - [`Agents`]: register, replace, unregister, resolve; `on` for handlers of events; `run` with arguments
-//! - [`Agent`]: one that was resolved: what it can do, whether it could start, run, cancel by task id
+//! - [`Agent`]: one that was resolved: what it can do, what it would refuse, whether it could start, run, cancel by task id
 //! - [`AgentEvents`]: the events of a run as `agent.*`
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use midplane_core::agent::project::Projection;
 use midplane_core::agent::result::{Disposition, Receipt};
 use midplane_core::agent::{hub_kind, kind};
 use midplane_core::capability::CapabilitySet;
-use midplane_core::task::Task;
+use midplane_core::task::{Issue, Task};
 use midplane_core::{Error, Result, RunId};
 use serde_json::Value;
 
@@ -187,10 +187,15 @@ impl Agent {
         self.host.probe(&self.loaded().await?, probe).await
     }
 
+    /// All reasons why it cannot do a task, in order; see [`Host::issues`].
+    pub async fn issues(&self, task: &Task) -> Result<Vec<Issue>> {
+        self.host.issues_with(&self.profile, task, &self.options).await
+    }
+
     /// Starts a run.
     pub async fn run(&self, task: Task) -> Result<Run, Box<Refusal>> {
         let request = RunRequest { profile: self.profile.clone(), task, allow: Vec::new() };
-        self.host.run_with(request, &self.options).await
+        self.host.run_with(request, &self.options, None).await
     }
 
     /// Asks the run of a task to stop.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::process::terminal;
 use crate::tools::mcp::bridge;
 use midplane_core::limits::Limits;
 use midplane_core::manifest::PluginKind;
@@ -94,7 +95,7 @@ pub(crate) async fn compile(
     }
 }
 
-/// What `<helper> helper ...` runs: `compile ORDER` compiles a plugin, `child` supervises a program. Returns the exit code.
+/// What `<helper> helper ...` runs: `compile ORDER` compiles a plugin, `child` supervises a program, `terminal` becomes one. Returns the exit code.
 #[must_use]
 pub fn main(arguments: &[String]) -> u8 {
     if arguments == ["child"] {
@@ -104,6 +105,11 @@ pub fn main(arguments: &[String]) -> u8 {
         && verb == bridge::VERB
     {
         return bridge::main(socket);
+    }
+    if let [verb, program, args @ ..] = arguments
+        && verb == terminal::VERB
+    {
+        return terminal::main(program, args);
     }
     let verdict = match arguments {
         [verb, order] if verb == "compile" => work(order),

@@ -85,6 +85,10 @@ pub(crate) struct Inner {
     pub(crate) spool: PathBuf,
     /// Where programs have their homes, and who supervises them.
     pub(crate) ground: Ground,
+    /// Where sessions have their folders.
+    pub(crate) sessions: PathBuf,
+    /// Folders of this installation, which nothing that runs may change.
+    pub(crate) state: Vec<PathBuf>,
     /// The folder of a host whose state is in memory, removed with it.
     _temporary: Option<tempfile::TempDir>,
     pub(crate) room: Arc<Semaphore>,
@@ -247,6 +251,8 @@ impl Builder {
             Some(folder) => Engine::with_core_dumps(&limits, folder)?,
             None => Engine::new(&limits)?,
         };
+        let sessions = homes.with_file_name("sessions");
+        let state = self.paths.iter().flat_map(|paths| [&paths.config, &paths.data, &paths.cache]).cloned().collect();
         let ground = Ground { homes, helper: self.helper.clone() };
         let registry = Registry::new(engine, store.clone(), cache, self.helper, limits.clone(), &self.embedded)?;
         let owner_id = match &owner {
@@ -269,6 +275,8 @@ impl Builder {
                 resolver: Arc::new(SystemResolver),
                 spool,
                 ground,
+                sessions,
+                state,
                 _temporary: temporary,
                 room: Arc::new(Semaphore::new(room)),
                 telemetry,
@@ -521,7 +529,7 @@ impl Host {
         self.profile_view(&name).await
     }
 
-    /// Whether a run under a profile could succeed; asks the vendor where `probe` is not zero.
+    /// What the plugin of a profile says of itself; asks the vendor where `probe` is not zero. [`Self::readiness`] says more.
     pub async fn availability(&self, name: &str, probe: Duration) -> Result<Availability> {
         let profile = self.load(name).await?;
         self.probe(&profile, probe).await
@@ -798,7 +806,7 @@ impl Host {
     }
 
     /// Where the secrets of a profile come from: what it says itself, before what is said for all.
-    fn references(&self, profile: &ProfileName) -> References {
+    pub(crate) fn references(&self, profile: &ProfileName) -> References {
         let mut references = self.inner.config.secrets.clone();
         if let Some(config) = self.inner.config.profiles.get(profile) {
             references.extend(config.secrets.clone());

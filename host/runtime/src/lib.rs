@@ -17,6 +17,8 @@
 //! - [`check`]: the files of a project, read and checked
 //! - `telemetry`: ended runs as traces to an OTLP collector, if one is named
 //! - `matrix`, `conversations`: what agents can do and refuse; vendors' threads, as their runs tell
+//! - `sessions`: lasting workspaces with an agent
+//! - [`readiness`]: whether a profile could run, and what it lacks
 //! - `view`: what is shown of runs, plugins, profiles and grants
 //!
 //! # What it never does
@@ -53,9 +55,11 @@ mod profile;
 mod provision;
 mod questions;
 mod reach;
+pub mod readiness;
 mod registry;
 mod rights;
 pub mod secret;
+mod sessions;
 mod sink;
 mod slots;
 mod telemetry;
@@ -77,9 +81,13 @@ pub use midplane_core as core;
 pub use midplane_engine::plugin::Availability;
 pub use midplane_store::{Leases, Machines, RunQuery, RunRow};
 pub use paths::Paths;
+pub use process::terminal::Size;
 pub use questions::OpenQuestion;
 pub use registry::Embedded;
 pub use secret::keeper::Keeper;
+pub use sessions::SessionView;
+pub use sessions::attach::Attached;
+pub use sessions::shell::{Shell, ShellEnd, ShellIo, Terminal};
 
 /// What this system enforces around local programs, in words; `none: ...` where nothing.
 #[must_use]

@@ -58,10 +58,14 @@ impl References {
         self.references.keys().map(String::as_str)
     }
 
+    /// Where a secret is looked for.
+    pub(crate) fn reference(&self, name: &str) -> String {
+        self.references.get(name).cloned().unwrap_or_else(|| format!("env:{name}"))
+    }
+
     /// The value of a secret, and where it was asked of a vault, what is to be audited.
     pub(crate) async fn resolve(&self, name: &str) -> (Result<SecretValue>, Option<Resolution>) {
-        let own = format!("env:{name}");
-        let reference = self.references.get(name).unwrap_or(&own);
+        let reference = self.reference(name);
         let value = match reference.split_once(':') {
             Some(("env", variable)) => self.variable(name, variable),
             Some(("file", path)) => file(name, path).await,

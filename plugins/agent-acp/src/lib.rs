@@ -30,7 +30,7 @@ mod tests;
 
 use midplane_plugin::agent::{
     self, AvailabilityReport, CapabilitySet, FilesystemAccess, Issue, Outcome, PermissionMode, PermissionProfile,
-    Readiness, Task, issue,
+    Readiness, Task, has_transcript, issue,
 };
 use midplane_plugin::agent_loop::system::ATTACHMENT_KINDS;
 use midplane_plugin::{Agent, ErrorKind, Host, Result, settings};
@@ -38,8 +38,9 @@ use midplane_plugin::{Agent, ErrorKind, Host, Result, settings};
 use profile::{Profile, is_plain_word};
 
 /// What the adapter can do with every agent. Not `structured_output`: the protocol has none, and an answer that was only
-/// asked for in words could not be promised. Not `steering`: agents differ in what a second prompt does. Not `budget`:
-/// most name no price.
+/// asked for in words could not be promised. Not `steering`: agents differ in what a second prompt does. `budget` only
+/// with an agent whose row `counts_requests`: most tell their tokens when the turn is over, and a run that nobody can
+/// stop in time keeps no budget.
 const FEATURES: &[&str] = &[
     "mcp_support",
     "working_directory",
@@ -58,8 +59,9 @@ pub struct AcpAgent;
 impl Agent for AcpAgent {
     fn capabilities(host: &dyn Host) -> CapabilitySet {
         let mut features = FEATURES.to_vec();
-        if Profile::read(host).is_ok_and(|profile| !profile.effort_args.is_empty()) {
-            features.push("reasoning_effort");
+        if let Ok(profile) = Profile::read(host) {
+            features.extend((!profile.effort_args.is_empty()).then_some("reasoning_effort"));
+            features.extend(profile.counts_requests.then_some("budget"));
         }
         agent::features(&features)
     }
@@ -176,7 +178,11 @@ fn refused(host: &dyn Host, task: &Task, profile: &Profile) -> Vec<Issue> {
             "the agent's modes are chosen by `mode` and `filesystem`; leave it out".to_owned(),
         );
     }
-    if task.session.as_ref().is_some_and(|session| session.transcript.is_some()) {
+    if task.budget_usd.is_some() && !profile.counts_requests {
+        let why = format!("{title} tells what it used only when a turn is over, too late to stop it; leave it out");
+        refuse("budget_usd", why);
+    }
+    if has_transcript(task) {
         refuse("session.transcript", "the agent keeps its own transcripts; give the id alone".to_owned());
     }
     if task.output_schema.is_some() {

@@ -56,6 +56,9 @@ pub struct Profile {
     pub tool_name_end: Option<String>,
     /// How long it must have been silent after it loaded a session, in milliseconds, before the history is over.
     pub settle_ms: u32,
+    /// Whether it tells what each request to its model used while a turn goes on (`_meta.usage`), so that the host can
+    /// stop it when a budget is spent.
+    pub counts_requests: bool,
     /// Whether it goes on when its input ends, so that it is not worth waiting for.
     pub ignores_eof: bool,
     /// How to install it.

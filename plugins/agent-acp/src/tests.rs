@@ -229,12 +229,15 @@ fn each_transcript() {
 type Refused = (&'static str, fn(&mut Task), &'static [&'static str]);
 
 #[test]
-fn what_cannot_be_honoured_is_refused_by_field() {
+fn defect_14_15_all_that_cannot_be_honoured_is_refused_by_field() {
     let rows: &[Refused] = &[
         ("gemini", |_| {}, &[]),
         ("gemini", |task| task.model = Some("a\"]".into()), &["model"]),
         ("gemini", |task| task.reasoning_effort = Some("high".into()), &["reasoning_effort"]),
         ("codex-acp", |task| task.reasoning_effort = Some("high".into()), &[]),
+        // Told when the turn is over, and by the one agent with each request.
+        ("gemini", |task| task.budget_usd = Some(1.0), &["budget_usd"]),
+        ("qwen", |task| task.budget_usd = Some(1.0), &[]),
         ("custom", |task| task.model = Some("m".into()), &["model"]),
         ("custom", |task| task.permissions.mode = PermissionMode::Strict, &["permissions.mode"]),
         (
@@ -245,7 +248,7 @@ fn what_cannot_be_honoured_is_refused_by_field() {
                 task.permissions.disallowed_tools = vec!["y".into()];
                 task.permissions.network = Some(true);
                 task.permissions.native_profile = Some("yolo".into());
-                task.session = Some(Session { id: "s".into(), transcript: Some("[]".into()) });
+                task.session = Some(Session { id: "s".into(), transcript: Some("[1]".into()) });
                 task.output_schema = Some("{}".into());
                 task.attachments = vec![attachment("video", "v")];
             },
@@ -327,7 +330,7 @@ fn the_program_is_given_an_address_and_a_token_and_no_key() {
 }
 
 #[test]
-fn readiness_says_what_is_missing() {
+fn defect_14_18_readiness_starts_nothing_unless_it_may_and_says_what_is_missing() {
     let mut shown = String::new();
     let missing =
         || FakeHost::new().setting("agent", "qwen").child_error(Error::not_found("program", "`qwen` was not found"));
@@ -349,6 +352,7 @@ fn readiness_says_what_is_missing() {
         (FakeHost::new().setting("agent", "qwen").child(FakeChild::new()), 1000),
     ] {
         let report = AcpAgent::availability(&host, timeout_ms);
+        assert!(timeout_ms > 0 || host.commands().is_empty(), "nothing is started that need not be");
         let status = match report.status {
             Readiness::Ready => "ready",
             Readiness::NotReady => "not ready",
@@ -364,7 +368,7 @@ fn readiness_says_what_is_missing() {
 /// The original puts the environment of MCP servers and the system prompt on the argument vector, where other users of the
 /// machine can read them (weak spot 10).
 #[test]
-fn defect_10_neither_the_prompt_nor_the_environment_of_servers_is_on_the_argument_vector() {
+fn defect_14_10_neither_the_prompt_nor_the_environment_of_servers_is_on_the_argument_vector() {
     for agent in ["gemini", "codex-acp", "opencode", "qwen", "goose"] {
         let host = endpoints(FakeHost::new()).setting("agent", agent).child(FakeChild::new());
         let mut task = in_folder("SECRET-goal");
@@ -379,7 +383,7 @@ fn defect_10_neither_the_prompt_nor_the_environment_of_servers_is_on_the_argumen
 
 /// The original takes words of permission for wider ones (weak spot 8): here each is a mode of the agent, or refused.
 #[test]
-fn defect_08_a_word_of_permission_is_honoured_or_refused_and_never_widened() {
+fn defect_14_08_a_word_of_permission_is_honoured_or_refused_and_never_widened() {
     use midplane_plugin::agent::FilesystemAccess::{FullAccess, ReadOnly, WorkspaceWrite};
     use midplane_plugin::agent::PermissionMode::{Cautious, Default, Permissive, Strict};
     for agent in ["gemini", "codex-acp", "opencode", "qwen", "goose"] {
@@ -431,7 +435,7 @@ fn in_the_hosts_sandbox_an_agent_has_none_of_its_own() {
 
 /// A flood of calls and text stays within bounds, and every event within the contract's.
 #[test]
-fn a_flood_is_bounded() {
+fn defect_14_14_a_flood_is_bounded() {
     let call = |n: usize| {
         json!({"method": "session/update", "params": {"sessionId": "s1", "update": {
             "sessionUpdate": "tool_call", "toolCallId": format!("c{n}"), "kind": "x".repeat(9000), "title": "t".repeat(9000),

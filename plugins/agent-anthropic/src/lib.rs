@@ -19,34 +19,22 @@ pub mod wire;
 #[cfg(test)]
 mod tests;
 
-use midplane_plugin::agent_loop::adapter::{self, Adapter};
-use midplane_plugin::http::Builder;
-use midplane_plugin::{Error, Host, Result, settings};
-
+use midplane_plugin::agent_loop::prelude::*;
 use wire::{Anthropic, Thinking};
 
 impl Adapter for Anthropic {
     const API: &'static str = "the Messages API";
 
     fn configured(host: &dyn Host) -> Result<Self> {
-        let max_tokens: u32 = settings::parsed_or(host, "max_tokens", 16_384)?;
-        if max_tokens == 0 {
-            return Err(Error::invalid("setting", "setting `max_tokens` is 0, and a reply has at least 1"));
-        }
         Ok(Self {
             base_url: adapter::base_url(host)?.trim_end_matches("/v1").to_owned(),
-            max_tokens,
+            max_tokens: adapter::reply_tokens(host, "max_tokens")?.unwrap_or(16_384),
             prompt_cache: settings::parsed_or(host, "prompt_cache", true)?,
             betas: settings::parsed_or(host, "betas", Vec::new())?,
         })
     }
 
-    /// What it becomes depends on the model, so it is read again for each request.
-    fn set_effort(&mut self, effort: &str) -> Result<()> {
-        self.set_effort_of(effort, "")
-    }
-
-    fn set_effort_of(&mut self, effort: &str, model: &str) -> Result<()> {
+    fn check_effort(&self, effort: &str, model: &str) -> Result<()> {
         Thinking::of(Some(effort), model).map(drop)
     }
 

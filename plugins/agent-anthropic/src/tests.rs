@@ -1,8 +1,8 @@
 //! Whole runs against recorded shapes of the vendor's streams, with a scripted host. Everything that a run gives
 //! (outcome, events, requests, calls) is compared.
 
-use midplane_plugin::agent::{Attachment, Session, Task};
-use midplane_plugin::testing::{FakeHost, Reply, answer, task};
+use midplane_plugin::agent::{Attachment, Session};
+use midplane_plugin::testing::{FakeHost, Reply, answer, assert_cuts_do_not_matter, record, record_short, task};
 use midplane_plugin::{Agent, Value, json};
 
 use crate::wire::Anthropic;
@@ -58,40 +58,10 @@ fn message(blocks: Vec<Vec<Value>>, reason: &str) -> Vec<Value> {
     events
 }
 
-fn record(host: &FakeHost, task: Task) -> String {
-    let outcome = Anthropic::run(host, task);
-    let mut lines = match outcome {
-        Ok(outcome) => vec![
-            format!("finish {} rounds {} session {:?}", outcome.finish_reason, outcome.rounds, outcome.session_id),
-            format!("output {:?}", outcome.output),
-            format!("error {:?}", outcome.error),
-            format!("parsed {:?}", outcome.parsed_output),
-            format!("usage {}", midplane_plugin::events::usage_fields(&outcome.usage)),
-            format!("metadata {}", outcome.metadata),
-        ],
-        Err(error) => vec![format!("error {error:?}")],
-    };
-    lines.push("-- events".into());
-    lines.extend(host.event_lines());
-    lines.push("-- calls".into());
-    lines.push(host.call_lines());
-    for (head, body) in host.requests() {
-        lines.push(format!("-- {} {} {:?}", head.method, head.url, head.headers));
-        lines.push(serde_json::to_string_pretty(&body).expect("JSON"));
-    }
-    lines.join("\n")
-}
-
-/// The record without the requests, which other tests compare.
-fn short(host: &FakeHost, task: Task) -> String {
-    let record = record(host, task);
-    record.split("\n-- POST").next().unwrap_or_default().to_owned()
-}
-
 #[test]
 fn a_text_reply() {
     let host = host().reply(stream(&message(vec![text_block(0, &["Hel", "lo, ", "wörld"])], "end_turn")));
-    insta::assert_snapshot!(record(&host, task("greet")));
+    insta::assert_snapshot!(record::<Anthropic>(&host, task("greet")));
 }
 
 #[test]
@@ -126,7 +96,7 @@ fn thinking_and_parallel_tools_go_back_unchanged() {
     let mut hard = task("look");
     hard.system = Some(String::new());
     hard.reasoning_effort = Some("low".into());
-    insta::assert_snapshot!(record(&host, hard));
+    insta::assert_snapshot!(record::<Anthropic>(&host, hard));
 }
 
 #[test]
@@ -135,16 +105,11 @@ fn a_stream_cut_at_any_byte_decodes_to_the_same() {
         vec![text_block(0, &["né", "€"]), tool_block(1, "toolu_1", "list_dir", &["{\"path\":", "\"ü\"}"])],
         "tool_use",
     ));
-    let run = |bytes: usize| {
-        let host =
-            host().tools(&["list_dir"]).reply(Reply::stream(&body, bytes)).reply(stream(&message(vec![], "end_turn")));
-        let outcome = Anthropic::run(&host, task("x")).expect("an outcome");
-        (outcome, host.call_lines(), host.requests()[1].1.clone())
-    };
-    let whole = run(body.len());
-    for bytes in 1..body.len() {
-        assert_eq!(run(bytes), whole, "chunks of {bytes} bytes");
-    }
+    assert_cuts_do_not_matter::<Anthropic>(
+        || host().tools(&["list_dir"]),
+        &body,
+        &stream(&message(vec![], "end_turn")),
+    );
 }
 
 #[test]
@@ -188,17 +153,17 @@ fn a_call_cut_by_max_tokens_is_not_run() {
         vec![text_block(0, &["now"]), tool_block(1, "toolu_1", "shell", &["{\"comm"])],
         "max_tokens",
     )));
-    insta::assert_snapshot!(short(&host, task("x")));
+    insta::assert_snapshot!(record_short::<Anthropic>(&host, task("x")));
     assert_eq!(host.calls().len(), 0);
 }
 
 #[test]
-fn an_error_event_after_output_fails_the_run_and_keeps_usage_and_text() {
+fn defect_14_03_an_error_event_after_output_fails_the_run_and_keeps_usage_and_text() {
     let mut events = vec![start()];
     events.extend(text_block(0, &["half"]));
     events.push(json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}));
     let host = host().reply(stream(&events));
-    insta::assert_snapshot!(short(&host, task("x")));
+    insta::assert_snapshot!(record_short::<Anthropic>(&host, task("x")));
 }
 
 #[test]
@@ -206,11 +171,11 @@ fn an_error_event_before_output_is_repeated() {
     let overloaded =
         [start(), json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}})];
     let host = host().reply(stream(&overloaded)).reply(stream(&message(vec![text_block(0, &["ok"])], "end_turn")));
-    insta::assert_snapshot!(short(&host, task("x")));
+    insta::assert_snapshot!(record_short::<Anthropic>(&host, task("x")));
 }
 
 #[test]
-fn a_stream_that_ends_before_message_stop_is_no_success_at_any_event() {
+fn defect_14_05_a_stream_that_ends_before_message_stop_is_no_success_at_any_event() {
     let events = message(vec![text_block(0, &["some", "thing"])], "end_turn");
     for length in 0..events.len() {
         let host = host().setting("retries_max", "0").reply(stream(&events[..length]));
@@ -289,21 +254,21 @@ fn each_error_body_has_its_kind_and_says_whether_to_repeat() {
 #[test]
 fn a_page_of_html_with_status_200_is_not_a_reply() {
     let host = host().reply(Reply::new(200, "<html>login</html>").header("content-type", "text/html; charset=utf-8"));
-    insta::assert_snapshot!(short(&host, task("x")));
+    insta::assert_snapshot!(record_short::<Anthropic>(&host, task("x")));
 }
 
 #[test]
-fn a_cancel_in_the_stream_keeps_the_text_and_the_conversation_goes_on() {
+fn defect_14_12_a_cancel_in_the_stream_keeps_the_text_and_the_conversation_goes_on() {
     let mut events = vec![start()];
     events.extend(text_block(0, &["half a sen"]));
     let host = host().reply(stream(&events).then_cancel());
-    let first = short(&host, task("x"));
+    let first = record_short::<Anthropic>(&host, task("x"));
     host.next_run();
     host.add_reply(stream(&message(vec![text_block(0, &["whole"])], "end_turn")));
     let mut next = task("go on");
     next.run_id = "run-2".into();
     next.session = Some(Session { id: "run-1".into(), transcript: None });
-    insta::assert_snapshot!(format!("{first}\n\n{}", record(&host, next)));
+    insta::assert_snapshot!(format!("{first}\n\n{}", record::<Anthropic>(&host, next)));
 }
 
 #[test]
@@ -416,7 +381,7 @@ fn a_refusal_says_why_and_a_pause_with_calls_answers_them() {
 }
 
 #[test]
-fn what_cannot_be_honoured_is_listed_in_the_order_of_the_task() {
+fn defect_14_15_all_that_cannot_be_honoured_is_listed_in_the_order_of_the_task() {
     let mut task = task("x");
     task.model = Some(" ".into());
     task.reasoning_effort = Some("extreme".into());
@@ -437,7 +402,7 @@ fn a_plain_task_has_no_issues() {
 }
 
 #[test]
-fn availability_asks_only_when_probed() {
+fn defect_14_18_availability_asks_only_when_probed() {
     let cases = [
         host(),
         host().reply(Reply::new(200, "{\"data\":[]}")),

@@ -1,11 +1,6 @@
 //! Requests to the Messages API, answers to its tool calls, and its errors.
 
-use midplane_plugin::agent_loop::parts;
-use midplane_plugin::agent_loop::{Decoder, Turn, Vendor};
-use midplane_plugin::host::Answer;
-use midplane_plugin::http::{Builder, body_message, header, status_error, with_retry_after};
-use midplane_plugin::{Error, Result};
-use serde_json::{Value, json};
+use midplane_plugin::agent_loop::prelude::*;
 
 use crate::stream::MessageStream;
 
@@ -147,12 +142,10 @@ impl Vendor for Anthropic {
         for (field, value) in &thinking.fields {
             body[*field] = value.clone();
         }
-        if !turn.tools.is_empty() {
-            let tools = turn.tools.iter().map(|tool| {
-                let schema = parts::schema(&tool.input_schema)?;
-                Ok(json!({ "name": tool.name, "description": tool.description, "input_schema": schema }))
-            });
-            body["tools"] = Value::Array(tools.collect::<Result<_>>()?);
+        let form =
+            |tool: &Tool, schema| json!({ "name": tool.name, "description": tool.description, "input_schema": schema });
+        if let Some(tools) = parts::tools(turn.tools, form)? {
+            body["tools"] = tools;
             // While it thinks, the vendor refuses to be forced.
             if let Some(name) = turn.force_tool.filter(|_| !thinking.is_on()) {
                 body["tool_choice"] = json!({ "type": "tool", "name": name });
@@ -174,38 +167,24 @@ impl Vendor for Anthropic {
     }
 
     fn error(&self, status: u16, headers: &[(String, String)], body: &[u8]) -> Error {
-        let parsed: Value = serde_json::from_slice(body).unwrap_or_default();
-        let mut message = body_message(body);
-        if let Some(id) = header(headers, "request-id").or(parsed["request_id"].as_str()) {
-            message.push_str(&format!(" (request `{id}`)"));
-        }
-        if parsed["error"]["details"]["error_code"] == "enforced_spend_limit_reached" {
-            return Error::limit("spend-limit", format!("the vendor's spend limit is reached: {message}"));
-        }
-        match parsed["error"]["type"].as_str().and_then(|kind| typed_error(kind, &message)) {
-            Some(error) => with_retry_after(error, headers),
-            None => status_error(status, headers, &message),
-        }
+        fault::of_answer(status, headers, body, |error, message| {
+            if error["details"]["error_code"] == "enforced_spend_limit_reached" {
+                let text = format!("the vendor's spend limit is reached: {message}");
+                return Some(Error::limit("spend-limit", text));
+            }
+            typed_error(error["type"].as_str()?, message)
+        })
     }
 }
 
 /// The error of a vendor's `error.type`, the same for an error body and for an `error` event in a stream. A type that
 /// is not known is judged by its status.
 pub fn typed_error(kind: &str, message: &str) -> Option<Error> {
-    let text = format!("the vendor says `{kind}`: {message}");
-    Some(match kind {
-        "invalid_request_error" => Error::invalid("request", text),
-        "authentication_error" => Error::denied("credential", text),
-        "permission_error" => Error::denied("vendor-permission", text),
-        "billing_error" => Error::limit("billing", text),
-        "not_found_error" => Error::not_found("vendor-not-found", text),
-        "request_too_large" => Error::limit("request-size", text),
-        "rate_limit_error" => Error::unavailable("rate-limited", text),
-        "timeout_error" => Error::unavailable("timeout", text),
-        "api_error" => Error::unavailable("vendor-error", text),
-        "overloaded_error" => Error::unavailable("overloaded", text),
-        _ => return None,
-    })
+    match kind {
+        // Not in the table of all vendors: elsewhere it says less than the status.
+        "invalid_request_error" => Some(Error::invalid("request", format!("the vendor says `{kind}`: {message}"))),
+        _ => fault::of_word(kind, message),
+    }
 }
 
 /// Marks the ends of what stays the same in the next request: the system prompt (with the tools, which come before

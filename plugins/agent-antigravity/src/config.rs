@@ -1,12 +1,14 @@
 //! What the harness is told at the start: the settings, and the task in its words.
 
-use midplane_plugin::agent::{FilesystemAccess, Issue, PermissionMode, Task, issue};
+use midplane_plugin::agent::{self, FilesystemAccess, Issue, PermissionMode, Task};
 use midplane_plugin::settings::{self, Endpoint};
 use midplane_plugin::{Error, Host, Result, Value, json};
 use uuid::Uuid;
 
 use crate::tools::{self, Decision, Tool};
 
+/// The model where neither task nor settings name one.
+const MODEL: &str = "gemini-3.8-flash";
 /// Shortest id of a conversation that the harness takes, in bytes; its own are this long.
 const ID_BYTES_MIN: usize = 32;
 /// Longest that is handed on.
@@ -23,12 +25,8 @@ const DEFINITIONS: [&str; 2] = ["$defs", "definitions"];
 pub struct Settings {
     /// The harness program.
     pub program: String,
-    /// The model of a task that names none.
-    pub model: String,
     /// The model of `generate_image`.
     image_model: String,
-    /// The models that may be used; empty for all.
-    models: Vec<String>,
     /// Where conversations are kept; empty keeps none.
     pub storage_directory: String,
     sandbox: bool,
@@ -46,9 +44,7 @@ impl Settings {
     pub fn read(host: &dyn Host) -> Result<Self> {
         let read = Self {
             program: settings::text_required(host, "program")?,
-            model: settings::text_required(host, "model")?,
             image_model: settings::text(host, "image_model").unwrap_or_default(),
-            models: settings::parsed_or(host, "models", Vec::new())?,
             storage_directory: storage_directory(host)?,
             sandbox: settings::parsed_or(host, "sandbox", true)?,
             confined: settings::text(host, "host.sandbox").as_deref() == Some("host"),
@@ -65,22 +61,11 @@ impl Settings {
         }
         Ok(read)
     }
+}
 
-    /// The model of a task, and why it may not be used.
-    pub fn model_of(&self, task: &Task) -> Result<String, Issue> {
-        let (field, model) = match &task.model {
-            Some(model) => ("model", model),
-            None => ("default_model", &self.model),
-        };
-        if model.trim().is_empty() {
-            return Err(issue(field, "the model is blank; leave it out for the one of the settings"));
-        }
-        if !self.models.is_empty() && !self.models.contains(model) {
-            let allowed = self.models.join("`, `");
-            return Err(issue(field, format!("the model `{model}` is not allowed here; allowed are `{allowed}`")));
-        }
-        Ok(model.clone())
-    }
+/// The model of a task, and why it may not be used.
+pub fn model(host: &dyn Host, task: &Task) -> Result<String, Issue> {
+    agent::model(host, task, Some(MODEL)).map(Option::unwrap_or_default)
 }
 
 /// Which conversation a run belongs to.
@@ -313,7 +298,7 @@ mod tests {
         let settings = Settings::read(host).expect("complete");
         let endpoint = Endpoint { url: "http://127.0.0.1:1/r".into(), token: "${token}".into() };
         let tools = tools::enabled(&task.permissions).expect("tools");
-        let model = settings.model_of(task).expect("a model");
+        let model = model(host, task).expect("a model");
         let conversation = Conversation::of(task).expect("an id");
         let frame = start(&settings, task, &model, &tools, &conversation, &endpoint);
         serde_json::to_string_pretty(&frame["config"]).expect("JSON")
@@ -375,23 +360,11 @@ mod tests {
 
     #[test]
     fn settings_that_cannot_be_used_are_named() {
-        for (name, value) in [
-            ("program", ""),
-            ("base_url", "ftp://x"),
-            ("storage_directory", "relative"),
-            ("retries_max", "many"),
-            ("models", "x"),
-        ] {
+        for (name, value) in
+            [("program", ""), ("base_url", "ftp://x"), ("storage_directory", "relative"), ("retries_max", "many")]
+        {
             let error = Settings::read(&host().setting(name, value)).expect_err(name);
             assert!(error.message.contains(name), "{}", error.message);
         }
-        let settings = Settings::read(&host().setting("models", r#"["a","b"]"#)).expect("complete");
-        let mut other = task("x");
-        assert_eq!(settings.model_of(&other).expect_err("not listed").field, "default_model");
-        other.model = Some("c".into());
-        let issue = settings.model_of(&other).expect_err("not listed");
-        assert_eq!(issue.message, "the model `c` is not allowed here; allowed are `a`, `b`");
-        other.model = Some("b".into());
-        assert_eq!(settings.model_of(&other).expect("listed"), "b");
     }
 }

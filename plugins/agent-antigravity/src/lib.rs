@@ -33,8 +33,9 @@ use midplane_plugin::{Agent, Error, Host, Result};
 
 use config::{Conversation, Settings};
 
-/// What the adapter can do. Not `budget`: the harness names no price. Not `network_control`: its commands have what the
-/// host's sandbox gives them.
+/// What the adapter can do. `budget` is kept by the host, which knows prices: the harness tells its tokens after each
+/// call of its model, and is halted when they cost too much. Not `network_control`: its commands have what the host's
+/// sandbox gives them.
 const FEATURES: &[&str] = &[
     "mcp_support",
     "working_directory",
@@ -43,6 +44,7 @@ const FEATURES: &[&str] = &[
     "streaming",
     "tool_audit",
     "cancellation",
+    "budget",
     "tool_filters",
     "steering",
 ];
@@ -69,10 +71,10 @@ impl Agent for AntigravityAgent {
     fn validate(host: &dyn Host, task: &Task) -> Vec<Issue> {
         let settings = Settings::read(host);
         let mut issues = Vec::new();
-        if let Ok(settings) = &settings
-            && let Err(issue) = settings.model_of(task)
-        {
-            issues.push(issue);
+        issues.extend(config::model(host, task).err());
+        // Before the servers: agent-runtime-kit's order, which callers of it know.
+        if let Err(mut unfit) = tools::enabled(&task.permissions) {
+            issues.append(&mut unfit);
         }
         for server in &task.mcp_servers {
             // The harness makes names of tools and rules of it.
@@ -88,13 +90,10 @@ impl Agent for AntigravityAgent {
                 issues.push(issue("mcp_servers.argv", format!("the server `{}` names no program", server.name)));
             }
         }
-        if let Err(mut unfit) = tools::enabled(&task.permissions) {
-            issues.append(&mut unfit);
-        }
         if let Err(error) = Conversation::of(task) {
             issues.push(issue("session", error.message));
         }
-        if task.session.as_ref().is_some_and(|session| session.transcript.is_some()) {
+        if agent::has_transcript(task) {
             issues.push(issue("session.transcript", "the harness keeps its own transcripts; leave it out"));
         }
         for (index, attachment) in task.attachments.iter().enumerate() {
@@ -110,7 +109,7 @@ impl Agent for AntigravityAgent {
     fn run(host: &dyn Host, task: Task) -> Result<Outcome> {
         let settings = Settings::read(host)?;
         let refused = |issue: Issue| Error::invalid("task", format!("`{}`: {}", issue.field, issue.message));
-        let model = settings.model_of(&task).map_err(refused)?;
+        let model = config::model(host, &task).map_err(refused)?;
         let tools = tools::enabled(&task.permissions).map_err(|mut issues| refused(issues.remove(0)))?;
         session::run(host, &settings, &task, &model, &tools)
     }

@@ -111,7 +111,7 @@ fn tools_are_told_by_id_with_what_came_back_and_changed_files() {
 }
 
 #[test]
-fn what_the_policy_asks_the_host_answers_and_a_refusal_is_told() {
+fn defect_14_07_what_the_policy_asks_the_host_answers_and_a_refusal_is_told() {
     let command = |text: &str| json!({ "CommandLine": text, "Cwd": "." });
     let host = host(harness(vec![
         vec![
@@ -163,7 +163,7 @@ fn questions_to_a_user_are_left_open() {
 
 /// Section 14, item 2: the vendor's normal end is done, and each stop reason of its budgets and quota has a meaning.
 #[test]
-fn item_2_a_normal_stop_is_done_and_budget_and_quota_have_a_meaning() {
+fn defect_14_02_a_normal_stop_is_done_and_budget_and_quota_have_a_meaning() {
     let ends = [
         "",
         "STOP_REASON_UNSPECIFIED",
@@ -190,6 +190,68 @@ fn item_2_a_normal_stop_is_done_and_budget_and_quota_have_a_meaning() {
         told.push(format!("{stop} -> {}{}", outcome.finish_reason, error.unwrap_or_default()));
     }
     insta::assert_snapshot!(told.join("\n"));
+}
+
+/// Section 14, item 3: what a turn used and did is kept when it fails, with the conversation and the class of the error.
+#[test]
+fn defect_14_03_a_failed_turn_keeps_usage_audits_session_and_its_class() {
+    for (code, kind, word) in [
+        (401, midplane_plugin::ErrorKind::Denied, "credential"),
+        (429, midplane_plugin::ErrorKind::Unavailable, "rate-limited"),
+    ] {
+        let text = format!("Error {code}, Message: no, Status: x, Details: []");
+        let host = host(harness(vec![vec![
+            running(),
+            user("x"),
+            before("a", "run_command", json!({ "CommandLine": "make" })),
+            after("a", "run_command", &shell(0, "built"), ""),
+            usage(9, 0, 3, 0),
+            failed(2, "SOURCE_SYSTEM", code, &text),
+            state("STATE_FULLY_IDLE", json!({ "error": text })),
+        ]]));
+        let outcome = AntigravityAgent::run(&host, at_work("x")).expect("an outcome");
+        let error = outcome.error.expect("typed");
+        assert_eq!((outcome.finish_reason.as_str(), error.kind, error.code.as_str()), ("failed", kind, word));
+        assert_eq!((outcome.usage.input_tokens, outcome.session_id.as_deref()), (Some(9), Some(ID)));
+        assert_eq!((outcome.tool_calls.len(), outcome.tool_calls[0].status.as_str()), (1, "ok"));
+    }
+}
+
+/// Section 14, item 10: what the task says reaches the harness over its socket, and nothing of it is on the argument
+/// vector, which other users of the machine can read, or in its environment.
+#[test]
+fn defect_14_10_the_argument_vector_has_neither_prompt_nor_environment_of_servers() {
+    let host = host(harness(vec![vec![running(), user("x"), said(1, "STATE_DONE", "ok"), idle()]]));
+    let mut asked = at_work("SECRET-goal");
+    asked.system = Some("SECRET-system".into());
+    asked.mcp_servers = vec![midplane_plugin::agent::McpServer {
+        name: "m".into(),
+        argv: vec!["m".into()],
+        env: vec![("A".into(), "SECRET-env".into())],
+    }];
+    AntigravityAgent::run(&host, asked).expect("an outcome");
+    let command = &host.commands()[0];
+    assert!(!format!("{command:?}").contains("SECRET"), "{command:?}");
+    assert!(!command.argv.join(" ").contains("endpoint:vendor"), "{command:?}");
+    let sent = host.written().join("");
+    assert!(["SECRET-goal", "SECRET-system", "SECRET-env"].iter().all(|word| sent.contains(word)), "{sent}");
+}
+
+/// Section 14, item 13: a harness that falls silent is ended after the time of the settings, by a clock that no change
+/// of the wall's moves.
+#[test]
+fn defect_14_13_a_silent_harness_is_ended() {
+    let quiet = [
+        (vec![vec![], vec![idle()]], "first-event"),
+        (vec![vec![running(), user("x"), said(1, "STATE_ACTIVE", "So far")], vec![idle()]], "idle"),
+    ];
+    for (frames, code) in quiet {
+        let host = host(harness(frames)).setting("first_event_s", "5").setting("idle_s", "2");
+        let outcome = AntigravityAgent::run(&host, at_work("x")).expect("an outcome");
+        assert_eq!(outcome.finish_reason, "failed");
+        assert_eq!(outcome.error.map(|error| error.code), Some(code.into()));
+        assert_eq!(host.stops()[0], "close-stdin", "{code}");
+    }
 }
 
 #[test]
@@ -236,7 +298,7 @@ fn to_be_idle_is_not_to_have_succeeded() {
 
 /// Section 14, item 6: calls are matched by the harness's ids, not by their names, and a command that fails is an error.
 #[test]
-fn item_6_two_calls_of_one_tool_keep_their_own_results() {
+fn defect_14_06_two_calls_of_one_tool_keep_their_own_results() {
     let host = host(harness(vec![vec![
         running(),
         user("x"),
@@ -263,7 +325,7 @@ fn item_6_two_calls_of_one_tool_keep_their_own_results() {
 
 /// Section 14, item 8: the default mode allows neither the web nor other agents by itself.
 #[test]
-fn item_8_the_default_mode_asks_before_the_web_and_before_subagents() {
+fn defect_14_08_the_default_mode_asks_before_the_web_and_before_subagents() {
     let decisions = |mode: PermissionMode| {
         let host = host(harness(vec![vec![running(), user("x"), said(1, "STATE_DONE", "x"), idle()]]));
         let mut task = at_work("x");
@@ -283,7 +345,7 @@ fn item_8_the_default_mode_asks_before_the_web_and_before_subagents() {
 
 /// Section 14, item 17: what a subagent says is not the agent's answer.
 #[test]
-fn item_17_a_subagents_text_is_not_in_the_output() {
+fn defect_14_17_a_subagents_text_is_not_in_the_output() {
     let mut other = said(1, "STATE_DONE", "from below");
     other["stepUpdate"]["trajectoryId"] = json!("sub");
     let mut its_end = state("STATE_FULLY_IDLE", json!({ "error": "it failed" }));
@@ -294,7 +356,7 @@ fn item_17_a_subagents_text_is_not_in_the_output() {
 }
 
 #[test]
-fn a_cancel_halts_the_harness_and_keeps_what_was_heard() {
+fn defect_14_12_a_cancel_halts_the_harness_and_keeps_what_was_heard() {
     let begun = vec![
         Step::json(&running()),
         Step::json(&user("x")),
@@ -463,7 +525,7 @@ fn a_program_that_does_not_work_is_a_typed_error_and_is_ended() {
 }
 
 #[test]
-fn a_harness_that_breaks_in_the_turn_keeps_what_was_heard() {
+fn defect_14_05_a_harness_that_breaks_in_the_turn_is_failed_and_keeps_what_was_heard() {
     let begun = |last: Vec<Step>| {
         let mut steps: Vec<Step> =
             [running(), user("x"), said(1, "STATE_ACTIVE", "part"), usage(5, 0, 1, 0)].iter().map(Step::json).collect();
@@ -501,7 +563,7 @@ fn a_harness_that_breaks_in_the_turn_keeps_what_was_heard() {
 }
 
 #[test]
-fn a_flood_of_words_is_kept_to_a_bound() {
+fn defect_14_14_a_flood_of_words_is_kept_to_a_bound() {
     let mut frames = vec![running(), user("x")];
     frames.extend(std::iter::repeat_n(said(1, "STATE_ACTIVE", &"w".repeat(100_000)), 30));
     frames.push(idle());
@@ -513,7 +575,7 @@ fn a_flood_of_words_is_kept_to_a_bound() {
 }
 
 #[test]
-fn what_cannot_be_honoured_is_listed_in_the_order_of_the_task() {
+fn defect_14_15_all_that_cannot_be_honoured_is_listed_in_the_order_of_the_task() {
     use midplane_plugin::agent::{Attachment, FilesystemAccess, McpServer};
     let host = settings(FakeHost::new()).setting("models", r#"["m-a"]"#);
     let mut bad = at_work("x");
@@ -522,7 +584,7 @@ fn what_cannot_be_honoured_is_listed_in_the_order_of_the_task() {
     bad.permissions.filesystem = FilesystemAccess::ReadOnly;
     bad.permissions.allowed_tools = vec!["edit_file".into(), "Read".into(), "list_directory".into()];
     bad.permissions.disallowed_tools = vec!["start_subagent".into()];
-    bad.session = Some(Session { id: "/".repeat(40), transcript: Some("[]".into()) });
+    bad.session = Some(Session { id: "/".repeat(40), transcript: Some("[1]".into()) });
     bad.attachments = vec![Attachment { kind: "skill".into(), name: "s".into(), path: "s".into(), digest: "d".into() }];
     let issues: Vec<String> = AntigravityAgent::validate(&host, &bad)
         .into_iter()
@@ -535,7 +597,7 @@ fn what_cannot_be_honoured_is_listed_in_the_order_of_the_task() {
 }
 
 #[test]
-fn availability_starts_the_program_only_when_it_may() {
+fn defect_14_18_availability_starts_the_program_only_when_it_may() {
     let works = FakeChild::new().at_start(vec![Step::Raw(LISTENING.to_vec())]);
     let rows = [
         (FakeHost::new(), 0),

@@ -83,10 +83,7 @@ impl Agent for ClaudeCodeAgent {
     }
 
     fn validate(host: &dyn Host, task: &Task) -> Vec<Issue> {
-        let mut issues = Vec::new();
-        if task.model.as_ref().is_some_and(|model| model.trim().is_empty()) {
-            issues.push(issue("model", "the model is blank; leave it out for the one of the settings"));
-        }
+        let mut issues: Vec<Issue> = agent::model(host, task, None).err().into_iter().collect();
         if task.reasoning_effort.as_ref().is_some_and(|effort| effort.trim().is_empty()) {
             issues.push(issue("reasoning_effort", "the effort is blank; leave it out for the program's own"));
         }
@@ -106,8 +103,7 @@ impl Agent for ClaudeCodeAgent {
             if session.id.trim().is_empty() {
                 issues.push(issue("session.id", "the id of the conversation is blank"));
             }
-            let empty = |text: &String| matches!(text.trim(), "null" | "[]");
-            if session.transcript.as_ref().is_some_and(|text| !empty(text)) {
+            if agent::has_transcript(task) {
                 let message =
                     "the program goes on only with conversations that it has written down itself; leave it out";
                 issues.push(issue("session.transcript", message));

@@ -188,7 +188,7 @@ fn all_that_a_task_says_reaches_the_program() {
 }
 
 #[test]
-fn words_of_permission_and_the_modes_of_the_program() {
+fn defect_14_08_words_of_permission_and_the_modes_of_the_program() {
     let rows = [
         (PermissionMode::Strict, FilesystemAccess::WorkspaceWrite, "plan"),
         (PermissionMode::Cautious, FilesystemAccess::WorkspaceWrite, "default"),
@@ -206,7 +206,7 @@ fn words_of_permission_and_the_modes_of_the_program() {
 }
 
 #[test]
-fn ark_14_7_a_question_is_the_hosts_to_answer_and_declined_by_default() {
+fn defect_14_07_a_question_is_the_hosts_to_answer_and_declined_by_default() {
     let steps = frames(&[
         tool_use("t-1", "Bash", json!({ "command": "ls" })),
         can_use("p-1", "Bash", json!({ "command": "ls" })),
@@ -410,7 +410,7 @@ fn a_start_that_fails_says_why() {
 }
 
 #[test]
-fn a_silent_program_is_waited_for_as_long_as_the_settings_say() {
+fn defect_14_13_a_silent_program_is_waited_for_as_long_as_the_settings_say() {
     let host = host().setting("idle_s", "2").child(claude(frames(&[text("x")])));
     let outcome = run(&host, task("g"));
     assert_eq!(error(&outcome).1, "idle");
@@ -418,7 +418,7 @@ fn a_silent_program_is_waited_for_as_long_as_the_settings_say() {
 }
 
 #[test]
-fn what_cannot_be_honoured_is_refused_by_field() {
+fn defect_14_15_all_that_cannot_be_honoured_is_refused_by_field() {
     let mut asked = task("g");
     asked.model = Some(" ".into());
     asked.permissions.allowed_tools = ["Read", "Read(src/**)"].map(str::to_owned).to_vec();
@@ -440,7 +440,7 @@ fn what_cannot_be_honoured_is_refused_by_field() {
 }
 
 #[test]
-fn availability_asks_the_program_for_its_version() {
+fn defect_14_18_availability_starts_the_program_only_when_it_may_and_asks_its_version() {
     use midplane_plugin::agent::Readiness;
     let says = |line: &str| FakeChild::new().at_start(vec![Step::Line(line.into()), Step::Exit(Exit::Code(0))]);
     let rows = [
@@ -453,5 +453,7 @@ fn availability_asks_the_program_for_its_version() {
         let report = ClaudeCodeAgent::availability(&host, 100);
         assert_eq!((report.status, report.reason.as_str()), (status, reason), "{report:?}");
     }
-    assert_eq!(ClaudeCodeAgent::availability(&host(), 0).reason, "unknown");
+    let idle = host();
+    assert_eq!(ClaudeCodeAgent::availability(&idle, 0).reason, "unknown");
+    assert!(idle.commands().is_empty());
 }

@@ -297,7 +297,8 @@ impl<'h> Turn<'h> {
                     let name = block["name"].as_str().ok_or_else(|| malformed("tool_use", "name"))?;
                     let none = json!({});
                     let arguments = Some(&block["input"]).filter(|input| input.is_object()).unwrap_or(&none);
-                    self.audit.requested(&mut self.events, self.host, id, name, arguments)?;
+                    // Each block comes once, and is a call, whatever its id.
+                    self.audit.began(&mut self.events, self.host, id, name, arguments)?;
                 }
                 // Also of tools that the vendor's own servers ran, such as `web_search_tool_result`.
                 Some(kind) if kind.ends_with("tool_result") => self.answered(block)?,

@@ -30,8 +30,9 @@ use midplane_plugin::{Agent, ErrorKind, Host, Result};
 
 use options::Options;
 
-/// What the adapter can do. Not `budget`: the program names no price and takes no limit. Not `tool_filters`: it has no
-/// list of tools to choose from.
+/// What the adapter can do. `budget` is kept by the host, which knows prices: the program tells its tokens after each
+/// request to its model, and is interrupted when they cost too much. Not `tool_filters`: it has no list of tools to
+/// choose from.
 const FEATURES: &[&str] = &[
     "mcp_support",
     "mcp_server_env",
@@ -41,6 +42,7 @@ const FEATURES: &[&str] = &[
     "streaming",
     "tool_audit",
     "cancellation",
+    "budget",
     "reasoning_effort",
     "network_control",
     "named_permission_profiles",
@@ -85,10 +87,7 @@ impl Agent for CodexAgent {
     }
 
     fn validate(host: &dyn Host, task: &Task) -> Vec<Issue> {
-        let mut issues = Vec::new();
-        if task.model.as_ref().is_some_and(|model| model.trim().is_empty()) {
-            issues.push(issue("model", "the model is blank; leave it out for the one of the settings"));
-        }
+        let mut issues: Vec<Issue> = agent::model(host, task, None).err().into_iter().collect();
         if task.reasoning_effort.as_ref().is_some_and(|effort| effort.trim().is_empty()) {
             issues.push(issue("reasoning_effort", "the effort is blank; leave it out for the model's own"));
         }
@@ -105,13 +104,7 @@ impl Agent for CodexAgent {
             }
         }
         permissions(task, &mut issues);
-        if task.budget_usd.is_some() {
-            issues
-                .push(issue("budget_usd", "codex names no price, so a limit in money could not be kept; leave it out"));
-        }
-        if let Some(session) = &task.session
-            && session.transcript.is_some()
-        {
+        if agent::has_transcript(task) {
             issues.push(issue(
                 "session.transcript",
                 "codex goes on only with threads that it keeps itself; give the session's id alone",
@@ -126,8 +119,12 @@ impl Agent for CodexAgent {
                 ),
             ));
         }
-        if let Err(error) = Options::read(host) {
-            issues.push(issue("settings", error.message));
+        match Options::read(host) {
+            Ok(options) if task.permissions.native_profile.is_some() => {
+                issues.extend(options.profile_conflict().map(|why| issue("permissions.native_profile", why)));
+            }
+            Ok(_) => {}
+            Err(error) => issues.push(issue("settings", error.message)),
         }
         issues
     }

@@ -13,14 +13,18 @@
 //! (nothing can shut it off at full access). A named profile of the vendor replaces both.
 
 use midplane_plugin::agent::{FilesystemAccess, McpServer, PermissionMode, PermissionProfile, Task};
+use midplane_plugin::child::visible;
 use midplane_plugin::host::Command;
 use midplane_plugin::{Error, Host, Result, Value, json, settings};
 
 /// A table of the program's configuration.
-type Table = serde_json::Map<String, Value>;
+pub type Table = serde_json::Map<String, Value>;
 
 /// The provider of ours in the program's configuration.
 const PROVIDER: &str = "midplane";
+
+/// What of the program's configuration says the same as a named permission profile, and wins over it.
+const SANDBOX_WORDS: [&str; 3] = ["sandbox_mode", "sandbox_workspace_write", "default_permissions"];
 
 /// Who answers the agent's questions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,13 +80,19 @@ impl Options {
         })
     }
 
-    /// How the program is started. Nothing of the task and no token is on the argument vector.
+    /// How the program is started, for a task with a named profile or without. Nothing else of the task and no token is on
+    /// the argument vector.
     #[must_use]
-    pub fn command(&self) -> Command {
+    pub fn command(&self, profile: Option<&str>) -> Command {
         let mut argv = vec![self.program.clone()];
         argv.extend(self.args.iter().cloned());
         // Its plugins would bring tools of which the operator knows nothing.
-        argv.extend(["--config", "features.plugins=false", "app-server", "--listen", "stdio://"].map(str::to_owned));
+        argv.extend(["--config", "features.plugins=false"].map(str::to_owned));
+        // A file with profiles of which it names none it cannot read, so it must know from the start which one is meant.
+        if let Some(profile) = profile {
+            argv.extend(["--config".to_owned(), format!("default_permissions={}", json!(profile))]);
+        }
+        argv.extend(["app-server", "--listen", "stdio://"].map(str::to_owned));
         let env = self.codex_home.iter().map(|home| ("CODEX_HOME".to_owned(), home.clone())).collect();
         Command { argv, cwd: None, env, secret_env: Vec::new() }
     }
@@ -91,6 +101,40 @@ impl Options {
     #[must_use]
     pub fn uses_own_login(&self) -> bool {
         self.codex_home.is_some()
+    }
+
+    /// Why these settings do not go with a named permission profile, if they do not.
+    #[must_use]
+    pub fn profile_conflict(&self) -> Option<String> {
+        let why = |place: &str, word: &str| {
+            format!(
+                "the setting `{place}` sets `{word}`, which a named profile brings itself; leave one of the two out"
+            )
+        };
+        if let Some(word) = sandbox_word(&self.config) {
+            return Some(why("config", word));
+        }
+        let mut args = self.args.iter();
+        while let Some(arg) = args.next() {
+            let given = match arg.as_str() {
+                "-c" | "--config" => args.next().map_or("", String::as_str),
+                other => match other.strip_prefix("--config=").or_else(|| other.strip_prefix("-c")) {
+                    Some(given) => given,
+                    None => continue,
+                },
+            };
+            // Its value can be a whole table, so the words are looked for in all of it.
+            if let Some(word) = SANDBOX_WORDS.into_iter().find(|word| given.contains(word)) {
+                return Some(why("args", word));
+            }
+            if !is_override(given) {
+                let given = visible(given);
+                return Some(format!(
+                    "`{given}` in the setting `args` is no configuration, so a profile cannot be kept"
+                ));
+            }
+        }
+        None
     }
 
     /// The model that is asked for, and where that comes from: `task`, `setting` or `provider-native`.
@@ -249,6 +293,35 @@ fn table<'t>(of: &'t mut Table, name: &str) -> Result<&'t mut Table> {
     }
 }
 
+/// The first word in a configuration, in whatever table, that a named profile cannot stand beside.
+#[must_use]
+pub fn sandbox_word(config: &Table) -> Option<&'static str> {
+    let mut open = vec![config];
+    while let Some(table) = open.pop() {
+        for (name, value) in table.iter().filter(|(_, value)| !value.is_null()) {
+            if let Some(word) = SANDBOX_WORDS.into_iter().find(|word| word == name) {
+                return Some(word);
+            }
+            open.extend(value.as_object());
+        }
+    }
+    None
+}
+
+/// Whether `NAME=VALUE` can be one of the program's settings: its value is there, and closed where it was opened.
+fn is_override(text: &str) -> bool {
+    let Some((name, value)) = text.split_once('=') else { return false };
+    let value = value.trim();
+    let closed = match value.chars().next() {
+        None => false,
+        Some('[') => value.ends_with(']'),
+        Some('{') => value.ends_with('}'),
+        Some(quote @ ('"' | '\'')) => value.len() > 1 && value.ends_with(quote),
+        Some(_) => true,
+    };
+    closed && !name.trim().is_empty()
+}
+
 fn mcp_server(server: &McpServer) -> Value {
     let env: Table = server.env.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
     json!({ "command": server.argv.first(), "args": server.argv.get(1..).unwrap_or_default(), "env": env })
@@ -296,6 +369,30 @@ mod tests {
                 },
             }))
         );
+    }
+
+    #[test]
+    fn a_named_profile_stands_beside_no_sandbox_of_the_settings() {
+        let conflict = |name: &str, value: &str| {
+            let host = FakeHost::new().setting("program", "codex").setting(name, value);
+            Options::read(&host).expect("settings").profile_conflict().is_some()
+        };
+        for (name, value, wanted) in [
+            ("config", r#"{"sandbox_mode": "read-only"}"#, true),
+            ("config", r#"{"profiles.x.sandbox_mode": "read-only"}"#, true),
+            ("config", r#"{"a": {"sandbox_workspace_write": {}}}"#, true),
+            ("config", r#"{"default_permissions": "other"}"#, true),
+            ("config", r#"{"features.plugins": false, "sandbox_mode": null, "sandbox_modes": 1}"#, false),
+            ("args", r#"["-c", "sandbox_mode=\"read-only\""]"#, true),
+            ("args", r#"["--config=profiles={x={sandbox_mode=\"read-only\"}}"]"#, true),
+            ("args", r#"["--config", "no configuration"]"#, true),
+            ("args", r#"["--config"]"#, true),
+            ("args", r#"["-c", "model="]"#, true),
+            ("args", r#"["-c", "model=[1"]"#, true),
+            ("args", r#"["--strict-config", "-c", "model=\"m\""]"#, false),
+        ] {
+            assert_eq!(conflict(name, value), wanted, "{name} {value}");
+        }
     }
 
     #[test]

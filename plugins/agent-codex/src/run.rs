@@ -13,7 +13,7 @@ use midplane_plugin::program::{self, Patience};
 use midplane_plugin::{Error, Host, Result, Value, json};
 
 use crate::failure;
-use crate::options::Options;
+use crate::options::{self, Options};
 use crate::questions;
 use crate::turn::Turn;
 
@@ -43,7 +43,8 @@ struct Ended {
 pub fn run(host: &dyn Host, options: &Options, task: &Task) -> Result<Outcome> {
     // Before anything is started: what is wrong here is known already.
     let params = options.thread(host, task)?;
-    let (mut peer, version) = start(host, options, options.startup_ms)?;
+    let profile = task.permissions.native_profile.as_deref();
+    let (mut peer, version) = start(host, options, profile, options.startup_ms)?;
     let begun = begin(task, params, &mut peer);
     let (thread, model) = match begun {
         Ok(begun) => begun,
@@ -110,7 +111,7 @@ pub fn run(host: &dyn Host, options: &Options, task: &Task) -> Result<Outcome> {
 
 /// Starts the program and asks who it is logged in as, which changes nothing and refreshes nothing.
 pub fn probe(host: &dyn Host, options: &Options, timeout_ms: u32) -> Result<AvailabilityReport> {
-    let (mut peer, version) = start(host, options, timeout_ms)?;
+    let (mut peer, version) = start(host, options, None, timeout_ms)?;
     let account = peer.request("account/read", &json!({ "refreshToken": false }), timeout_ms);
     end(host, peer);
     let account = account?.map_err(|error| failure::of_call("account/read", &error))?;
@@ -126,8 +127,13 @@ pub fn probe(host: &dyn Host, options: &Options, timeout_ms: u32) -> Result<Avai
 }
 
 /// Starts the program and shakes hands; gives its version.
-fn start<'h>(host: &'h dyn Host, options: &Options, timeout_ms: u32) -> Result<(Peer<'h>, String)> {
-    let child = Child::spawn(host, &options.command(), Limits::default())
+fn start<'h>(
+    host: &'h dyn Host,
+    options: &Options,
+    profile: Option<&str>,
+    timeout_ms: u32,
+) -> Result<(Peer<'h>, String)> {
+    let child = Child::spawn(host, &options.command(profile), Limits::default())
         .map_err(|error| program::explain_spawn(error, &options.program, INSTALL))?;
     let mut peer = Peer::new(child, Dialect { member: false, text_ids: true });
     let hello = json!({
@@ -149,13 +155,23 @@ fn start<'h>(host: &'h dyn Host, options: &Options, timeout_ms: u32) -> Result<(
         }
         Err(error) => {
             end(host, peer);
-            Err(error)
+            // With a profile that its configuration does not have, or one that it cannot read, it does not come up.
+            Err(match (profile, error.code.as_str()) {
+                (Some(profile), "program-ended") => {
+                    let why = format!("codex does not start with the profile `{profile}`: {}", error.message);
+                    Error::unsupported("native-profile", why)
+                }
+                _ => error,
+            })
         }
     }
 }
 
 /// Begins or resumes a thread; gives its id and model.
 fn begin(task: &Task, mut params: Value, peer: &mut Peer<'_>) -> Result<(Option<String>, Option<String>)> {
+    if task.permissions.native_profile.is_some() {
+        keeps_profile(task, peer)?;
+    }
     let method = match &task.session {
         Some(session) => {
             params["threadId"] = json!(session.id);
@@ -169,6 +185,32 @@ fn begin(task: &Task, mut params: Value, peer: &mut Peer<'_>) -> Result<(Option<
     let text =
         |value: &Value| value.as_str().filter(|text| !text.is_empty() && text.len() <= ID_BYTES_MAX).map(str::to_owned);
     Ok((text(&reply["thread"]["id"]), text(&reply["model"])))
+}
+
+/// Whether the program's own configuration leaves a named profile in force. Where it cannot say what that is, nobody can tell
+/// what the profile stands for.
+fn keeps_profile(task: &Task, peer: &mut Peer<'_>) -> Result<()> {
+    let unsupported = |why: String| Err(Error::unsupported("native-profile", why));
+    let params = json!({ "includeLayers": false, "cwd": task.working_directory });
+    let read = match peer.request("config/read", &params, CALL_MS)? {
+        Ok(read) => read,
+        Err(error) => {
+            let why = failure::of_call("config/read", &error).message;
+            return unsupported(format!("codex cannot read its configuration, so no profile can be kept: {why}"));
+        }
+    };
+    let Some(config) = read["config"].as_object() else {
+        return unsupported("codex does not show its configuration, so no profile can be kept".to_owned());
+    };
+    // This one is replaced by the task's.
+    let config = config.iter().filter(|(name, _)| *name != "default_permissions");
+    let config = config.map(|(name, value)| (name.clone(), value.clone())).collect();
+    match options::sandbox_word(&config) {
+        None => Ok(()),
+        Some(word) => unsupported(format!(
+            "codex's own configuration sets `{word}`, which wins over a named profile; leave one of the two out"
+        )),
+    }
 }
 
 fn end(host: &dyn Host, peer: Peer<'_>) {

@@ -16,10 +16,8 @@ const THREAD: &str = "th-1";
 const TURN: &str = "tu-1";
 
 /// What the program says and does after `turn/start`, and for other lines.
-type More = fn(&Value) -> Vec<Step>;
-
 /// A program that shakes hands, starts thread and turn, and then does `turn`; `more` answers all else.
-fn program(turn: Vec<Step>, more: More) -> FakeChild {
+fn program(turn: Vec<Step>, more: impl Fn(&Value) -> Vec<Step> + Send + Sync + 'static) -> FakeChild {
     FakeChild::new().on_line(move |line| {
         let message: Value = serde_json::from_str(line).expect("a message");
         let answer = |result: Value| Step::json(&json!({ "id": message["id"], "result": result }));
@@ -168,7 +166,7 @@ fn a_whole_run() {
 /// agent-runtime-kit, section 14 item 3: there a failed turn is an untyped exception, and usage, audits and the class of
 /// the error are lost with it.
 #[test]
-fn section_14_item_3_a_failed_turn_keeps_usage_audits_session_and_its_class() {
+fn defect_14_03_a_failed_turn_keeps_usage_audits_session_and_its_class() {
     let rows = [
         ("usageLimitExceeded", ErrorKind::Limit, "quota"),
         ("serverOverloaded", ErrorKind::Unavailable, "overloaded"),
@@ -193,7 +191,7 @@ fn section_14_item_3_a_failed_turn_keeps_usage_audits_session_and_its_class() {
 
 /// Section 14 item 6: there changes of files are not audited, and a command that failed but ran to its end reads `ok`.
 #[test]
-fn section_14_item_6_file_changes_are_audited_and_a_failing_command_is_an_error() {
+fn defect_14_06_file_changes_are_audited_and_a_failing_command_is_an_error() {
     let turn = vec![says("done"), completed("completed", Value::Null)];
     let host = host().child(program([calls(), turn].concat(), nothing));
     let mut task = task("fix it");
@@ -257,7 +255,7 @@ fn questions() -> Vec<Step> {
 /// Section 14 item 7: there the client accepts every command and file change that the server asks about, and tells the
 /// caller nothing.
 #[test]
-fn section_14_item_7_nothing_is_accepted_that_the_host_did_not_allow() {
+fn defect_14_07_nothing_is_accepted_that_the_host_did_not_allow() {
     let answers = |host: &FakeHost| -> Vec<Value> {
         let lines = host.written();
         let answers = lines.iter().map(|line| serde_json::from_str::<Value>(line).expect("a message"));
@@ -312,7 +310,7 @@ fn section_14_item_7_nothing_is_accepted_that_the_host_did_not_allow() {
 
 /// Section 14 item 10: there system prompt and the environment of MCP servers are on the argument vector.
 #[test]
-fn section_14_item_10_the_argument_vector_has_neither_prompt_nor_secret() {
+fn defect_14_10_the_argument_vector_has_neither_prompt_nor_secret() {
     let turn = vec![says("done"), completed("completed", Value::Null)];
     let host = host().setting("codex_home", "").child(program(turn, nothing));
     let mut task = task("the goal");
@@ -343,7 +341,7 @@ fn interruptible(message: &Value) -> Vec<Step> {
 
 /// Section 14 item 12: there a cancel kills the program without `turn/interrupt`, so the session cannot go on cleanly.
 #[test]
-fn section_14_item_12_a_cancel_interrupts_the_turn_clears_its_commands_and_keeps_what_was_seen() {
+fn defect_14_12_a_cancel_interrupts_the_turn_clears_its_commands_and_keeps_what_was_seen() {
     let turn = vec![
         item(
             "item/started",
@@ -437,7 +435,7 @@ fn model_turns_that_are_used_up_end_the_run() {
 
 /// Mode, files and network in the vendor's words, for both ways to answer questions.
 #[test]
-fn permissions_are_mapped_and_never_widened() {
+fn defect_14_08_permissions_are_mapped_and_never_widened() {
     let mut text = String::new();
     for approvals in ["host", "vendor"] {
         for mode in
@@ -469,8 +467,11 @@ fn permissions_are_mapped_and_never_widened() {
 #[test]
 fn a_named_profile_replaces_the_sandbox_and_a_session_is_resumed() {
     let turn = vec![says("{\"ok\":true}"), completed("completed", Value::Null)];
-    let host =
-        host().setting("codex_home", "/homes/codex").setting("config", r#"{"a":1}"#).child(program(turn, nothing));
+    let unset = |message: &Value| match message["method"].as_str() {
+        Some("config/read") => vec![Step::json(&json!({ "id": message["id"], "result": { "config": {} } }))],
+        _ => vec![],
+    };
+    let host = host().setting("codex_home", "/homes/codex").setting("config", r#"{"a":1}"#).child(program(turn, unset));
     let mut task = task("go on");
     task.permissions.native_profile = Some("locked".into());
     task.session = Some(Session { id: "th-0".into(), transcript: None });
@@ -482,7 +483,7 @@ fn a_named_profile_replaces_the_sandbox_and_a_session_is_resumed() {
 }
 
 #[test]
-fn what_cannot_be_honoured_is_refused_in_the_order_of_the_fields() {
+fn defect_14_15_all_that_cannot_be_honoured_is_refused_in_the_order_of_the_fields() {
     let host = host().setting("approvals", "always");
     let mut task = task("x");
     task.model = Some(" ".into());
@@ -491,8 +492,7 @@ fn what_cannot_be_honoured_is_refused_in_the_order_of_the_fields() {
     task.permissions.disallowed_tools = vec!["web".into()];
     task.permissions.network = Some(false);
     task.permissions.filesystem = FilesystemAccess::FullAccess;
-    task.budget_usd = Some(1.0);
-    task.session = Some(Session { id: "t".into(), transcript: Some("[]".into()) });
+    task.session = Some(Session { id: "t".into(), transcript: Some("[1]".into()) });
     let issues: Vec<String> = CodexAgent::validate(&host, &task)
         .into_iter()
         .map(|issue| format!("{}: {}", issue.field, issue.message))
@@ -501,7 +501,7 @@ fn what_cannot_be_honoured_is_refused_in_the_order_of_the_fields() {
 }
 
 #[test]
-fn readiness_starts_nothing_unless_it_may() {
+fn defect_14_18_readiness_starts_nothing_unless_it_may() {
     let idle = host();
     assert_eq!(CodexAgent::availability(&idle, 0).status, Readiness::Unknown);
     assert!(idle.commands().is_empty());
@@ -526,4 +526,37 @@ fn readiness_starts_nothing_unless_it_may() {
     let report = CodexAgent::availability(&missing, 1000);
     assert_eq!((report.status, report.reason.as_str()), (Readiness::NotReady, "missing-program"));
     assert!(report.message.contains("npm install"), "{}", report.message);
+}
+
+/// What the program answers was taken from version 0.169.0 with such files.
+#[test]
+fn a_named_profile_is_not_begun_where_the_programs_own_configuration_would_win_over_it() {
+    let broken = "failed to read configuration layers: /h/config.toml:1:9: string values must be quoted";
+    let rows = [
+        (
+            json!({ "result": { "config": { "sandbox_mode": null, "default_permissions": "other" }, "origins": {} } }),
+            true,
+        ),
+        (json!({ "result": { "config": { "sandbox_mode": "read-only" } } }), false),
+        (json!({ "result": { "config": { "profiles": { "x": { "sandbox_mode": "workspace-write" } } } } }), false),
+        (json!({ "result": { "config": { "sandbox_workspace_write": { "network_access": true } } } }), false),
+        (json!({ "result": {} }), false),
+        (json!({ "error": { "code": -32603, "message": broken } }), false),
+    ];
+    for (answer, keeps) in rows {
+        let reply = move |message: &Value| {
+            let mut answer = answer.clone();
+            answer["id"] = message["id"].clone();
+            if message["method"] == "config/read" { vec![Step::json(&answer)] } else { vec![] }
+        };
+        let host = host().child(program(vec![says("ok"), completed("completed", Value::Null)], reply));
+        let mut task = task("x");
+        task.permissions.native_profile = Some("locked".into());
+        let outcome = run(&host, task);
+        let begun = host.written().iter().any(|line| line.contains("thread/start"));
+        assert_eq!((begun, outcome.finish_reason == "done"), (keeps, keeps), "{outcome:?}");
+        if let Some(error) = outcome.error {
+            assert_eq!((error.kind, error.code.as_str()), (midplane_plugin::ErrorKind::Unsupported, "native-profile"));
+        }
+    }
 }

@@ -3,17 +3,7 @@
 //! The parts go back to the vendor as they came, because a part can carry a signature of what the model thought, and a
 //! call without its signature is refused. Only neighbouring pieces of plain text are joined.
 
-use std::cell::Cell;
-use std::rc::Rc;
-
-use midplane_plugin::agent::Usage;
-use midplane_plugin::agent_loop::parts::{self, malformed};
-use midplane_plugin::agent_loop::{Decoder, Delta, Reply, Stop, Turn};
-use midplane_plugin::error::cut;
-use midplane_plugin::host::{Answer, Call};
-use midplane_plugin::sse::SseEvent;
-use midplane_plugin::{Error, Result};
-use serde_json::{Value, json};
+use midplane_plugin::agent_loop::prelude::*;
 
 use crate::Gemini;
 use crate::wire::{self, Thinking};
@@ -38,7 +28,7 @@ pub fn answers(answers: &[Answer]) -> Value {
 }
 
 /// The body of the request for the next reply.
-pub fn body(gemini: &Gemini, turn: &Turn<'_>) -> Result<Value> {
+pub fn body(gemini: &Gemini, turn: &Turn<'_>) -> Result<Map<String, Value>> {
     let tools = parts::tools(
         turn.tools,
         |tool, schema| json!({ "name": tool.name, "description": tool.description, "parametersJsonSchema": schema }),
@@ -56,14 +46,13 @@ pub fn body(gemini: &Gemini, turn: &Turn<'_>) -> Result<Value> {
     let thoughts = gemini.wants_thoughts(turn.model, effort).then_some(json!(true));
     let thinking = [("thinkingBudget", budget), ("thinkingLevel", level), ("includeThoughts", thoughts)];
     let config = [("thinkingConfig", parts::object(thinking)), ("maxOutputTokens", gemini.max_tokens.map(Value::from))];
-    Ok(parts::object([
+    Ok(parts::fields([
         ("contents", Some(Value::Array(matched(turn.messages)))),
         ("systemInstruction", (!turn.system.is_empty()).then(|| json!({ "parts": [{ "text": turn.system }] }))),
         ("tools", tools.map(|tools| json!([{ "functionDeclarations": tools }]))),
         ("toolConfig", forced),
         ("generationConfig", parts::object(config)),
-    ])
-    .unwrap_or_default())
+    ]))
 }
 
 /// The messages with each answer under the name and id of its call. The vendor matches by id where it gave one, and by
@@ -97,15 +86,6 @@ pub struct ContentStream {
     finish: Option<String>,
     finish_message: Option<String>,
     blocked: Option<String>,
-    broken: Rc<Cell<bool>>,
-}
-
-impl ContentStream {
-    /// A stream whose reply is noted in `broken` if it is a call that cannot be read.
-    #[must_use]
-    pub fn new(broken: Rc<Cell<bool>>) -> Self {
-        Self { broken, ..Self::default() }
-    }
 }
 
 impl Decoder for ContentStream {
@@ -115,12 +95,10 @@ impl Decoder for ContentStream {
         }
         let Some(data) = parts::event_data(event)? else { return Ok(()) };
         if let Some(error) = data.get("error") {
-            let status = error["code"].as_u64().and_then(|code| u16::try_from(code).ok()).unwrap_or(0);
-            return Err(wire::error(status, &[], event.data.as_bytes()));
+            let status = error["code"].as_u64().unwrap_or(0);
+            return Err(wire::error(u16::try_from(status).unwrap_or(0), &[], event.data.as_bytes()));
         }
-        if let Some(model) = data["modelVersion"].as_str() {
-            deltas.push(Delta::Model(model.to_owned()));
-        }
+        parts::say(deltas, &data["modelVersion"], Delta::Model);
         if let Some(counters) = data.get("usageMetadata") {
             deltas.push(Delta::Usage(usage(counters)));
         }
@@ -149,37 +127,25 @@ impl Decoder for ContentStream {
     }
 
     fn reply(self: Box<Self>) -> Result<Reply> {
-        let Self { parts: content, finish, finish_message, blocked, broken } = *self;
+        let Self { parts: content, finish, finish_message, blocked } = *self;
         if let Some(reason) = blocked.filter(|_| finish.is_none()) {
             let error = Error::denied("prompt-blocked", format!("the vendor refused the prompt: `{}`", shown(&reason)));
             return Ok(Reply { messages: Vec::new(), calls: Vec::new(), stop: Stop::Failed(error), stop_word: reason });
         }
         let stop_word = finish.ok_or_else(|| malformed("the reply ended without a reason"))?;
-        let mut messages = Vec::new();
         let calls = calls(&content)?;
         // A text without anything in it is refused, unless it carries a signature.
         let content: Vec<Value> = content.into_iter().filter(|part| !is_plain(part) || part["text"] != "").collect();
-        let again = broken.replace(false);
+        let failure = || failure(&stop_word, finish_message.as_deref());
         let stop = match stop_word.as_str() {
             // Also ends calls; the last is the word of some compatible servers for that.
             "STOP" | "FINISH_REASON_UNSPECIFIED" | "FUNCTION_CALL" => Stop::Done,
             "MAX_TOKENS" | "CONTINUATION" => Stop::MaxTokens,
-            "MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL" if !again && calls.is_empty() => {
-                broken.set(true);
-                Stop::Again
-            }
-            _ => Stop::Failed(failure(&stop_word, finish_message.as_deref())),
+            "MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL" => Stop::BadCall(failure()),
+            _ => Stop::Failed(failure()),
         };
-        if !content.is_empty() {
-            messages.push(json!({ "role": "model", "parts": content }));
-        }
-        if stop == Stop::Again {
-            let why = finish_message.unwrap_or_else(|| "it could not be read".into());
-            let text = format!(
-                "Your last tool call was not run: {why}. Call a tool that you were given, with arguments of its schema."
-            );
-            messages.push(message("user", &text));
-        }
+        let message = (!content.is_empty()).then(|| json!({ "role": "model", "parts": content }));
+        let messages = message.into_iter().collect();
         Ok(Reply { messages, calls, stop, stop_word })
     }
 }
@@ -189,12 +155,10 @@ impl ContentStream {
         if !part.is_object() {
             return Err(malformed("a part is not an object"));
         }
-        let thought = part["thought"] == true;
-        match part["text"].as_str() {
-            Some("") => {}
-            Some(text) if thought => deltas.push(Delta::Thinking(text.to_owned())),
-            Some(text) => deltas.push(Delta::Text(text.to_owned())),
-            None => deltas.push(Delta::Silent),
+        match &part["text"] {
+            text @ Value::String(_) if part["thought"] == true => parts::say(deltas, text, Delta::Thinking),
+            text @ Value::String(_) => parts::say(deltas, text, Delta::Text),
+            _ => deltas.push(Delta::Silent),
         }
         if let Some(last) = self.parts.last_mut()
             && is_plain(last)

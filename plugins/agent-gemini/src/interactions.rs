@@ -4,24 +4,14 @@
 //! the vendor keeps the conversation, a request names the last mark and holds the steps after it; where it does not, it
 //! holds all steps, unchanged.
 
-use std::collections::BTreeMap;
-
-use midplane_plugin::agent::Usage;
-use midplane_plugin::agent_loop::parts::{self, malformed};
-use midplane_plugin::agent_loop::{Decoder, Delta, Reply, Stop, Turn};
-use midplane_plugin::error::cut;
-use midplane_plugin::host::Answer;
-use midplane_plugin::sse::SseEvent;
-use midplane_plugin::{Error, Result};
-use serde_json::{Value, json};
+use midplane_plugin::agent_loop::blocks::Block;
+use midplane_plugin::agent_loop::prelude::*;
 
 use crate::Gemini;
 use crate::wire::{self, Thinking};
 
 /// The revision of the interface that this adapter speaks.
 pub const REVISION: &str = "2026-05-20";
-/// Steps of one reply at most.
-const STEPS_MAX: usize = 1024;
 
 /// A step of one text.
 #[must_use]
@@ -40,7 +30,7 @@ pub fn answer(answer: &Answer) -> Value {
 }
 
 /// The body of the request for the next reply.
-pub fn body(gemini: &Gemini, turn: &Turn<'_>) -> Result<Value> {
+pub fn body(gemini: &Gemini, turn: &Turn<'_>) -> Result<Map<String, Value>> {
     let last = turn.messages.iter().rposition(is_mark).filter(|_| gemini.store);
     let new = last.map_or(turn.messages, |at| &turn.messages[at + 1..]);
     let input: Vec<&Value> = new.iter().filter(|message| !is_mark(message)).collect();
@@ -56,7 +46,7 @@ pub fn body(gemini: &Gemini, turn: &Turn<'_>) -> Result<Value> {
         ("thinking_summaries", gemini.wants_thoughts(turn.model, effort).then_some(json!("auto"))),
         ("max_output_tokens", gemini.max_tokens.map(Value::from)),
     ]);
-    Ok(parts::object([
+    Ok(parts::fields([
         ("model", Some(json!(turn.model))),
         ("stream", Some(json!(true))),
         ("store", Some(json!(gemini.store))),
@@ -65,8 +55,7 @@ pub fn body(gemini: &Gemini, turn: &Turn<'_>) -> Result<Value> {
         ("system_instruction", (!turn.system.is_empty()).then_some(json!(turn.system))),
         ("tools", tools),
         ("generation_config", config),
-    ])
-    .unwrap_or_default())
+    ]))
 }
 
 fn is_mark(message: &Value) -> bool {
@@ -76,60 +65,49 @@ fn is_mark(message: &Value) -> bool {
 /// Decodes one stream.
 #[derive(Debug, Default)]
 pub struct StepStream {
-    steps: BTreeMap<u64, Step>,
+    steps: Blocks,
     id: Option<String>,
     status: Option<String>,
-}
-
-/// A step, with what its deltas added.
-#[derive(Debug)]
-struct Step {
-    value: Value,
-    /// The joined pieces of a call's arguments.
-    arguments: String,
 }
 
 impl Decoder for StepStream {
     fn event(&mut self, event: &SseEvent, deltas: &mut Vec<Delta>) -> Result<()> {
         let Some(data) = parts::event_data(event)? else { return Ok(()) };
-        let usage = [&data["interaction"]["usage"], &data["metadata"]["total_usage"]];
+        let interaction = &data["interaction"];
+        if let Some(id) = interaction["id"].as_str().filter(|id| !id.is_empty()) {
+            self.id = Some(id.to_owned());
+        }
+        parts::say(deltas, &interaction["model"], Delta::Model);
+        let usage = [&interaction["usage"], &data["metadata"]["total_usage"]];
         if let Some(counters) = usage.into_iter().find(|counters| counters.is_object()) {
             deltas.push(Delta::Usage(counted(counters)));
         }
         match data["event_type"].as_str() {
-            Some("interaction.created") => self.note(&data["interaction"], deltas),
             Some("step.start") => {
-                let value = data["step"].clone();
-                if !value.is_object() || self.steps.len() >= STEPS_MAX {
-                    return Err(malformed("a step does not begin as an object, or there are too many"));
-                }
+                let step = &data["step"];
+                self.steps.begin(&data, step)?;
                 // Usually empty at the start, but nothing says that it must be.
-                let texts = value["content"].as_array().into_iter().flatten().filter_map(|item| item["text"].as_str());
-                match value["type"].as_str() {
-                    Some("model_output") => deltas.extend(texts.map(|text| Delta::Text(text.to_owned()))),
+                match step["type"].as_str() {
+                    Some("model_output") => {
+                        let content = step["content"].as_array().into_iter().flatten();
+                        content.for_each(|item| parts::say(deltas, &item["text"], Delta::Text));
+                    }
                     Some("thought") => {}
                     _ => deltas.push(Delta::Silent),
                 }
-                self.steps.insert(index(&data)?, Step { value, arguments: String::new() });
             }
-            Some("step.delta") => {
-                let step = self.steps.get_mut(&index(&data)?);
-                let step = step.ok_or_else(|| malformed("a delta names a step that did not begin"))?;
-                step.add(&data["delta"], deltas);
-            }
+            Some("step.delta") => add(self.steps.of(&data)?, &data["delta"], deltas),
             Some("interaction.completed") => {
-                self.note(&data["interaction"], deltas);
-                self.status = Some(data["interaction"]["status"].as_str().unwrap_or("completed").to_owned());
+                self.status = Some(interaction["status"].as_str().unwrap_or("completed").to_owned());
             }
             Some("error") => {
                 let error = &data["error"];
                 // A word, or a URI whose last part is one.
                 let word = wire::last_part(error["code"].as_str().unwrap_or("error")).to_ascii_uppercase();
                 let message = error["message"].as_str().unwrap_or("no explanation");
-                let unknown = || Error::internal("vendor-error", format!("the vendor says `{word}`: {message}"));
-                return Err(wire::typed(&word, error).unwrap_or_else(unknown));
+                return Err(wire::typed(&word, error).unwrap_or_else(|| fault::unknown(&word, message)));
             }
-            // `interaction.status_update`, `step.stop`, and whatever is added later.
+            // `interaction.created`, `interaction.status_update`, `step.stop`, and whatever is added later.
             _ => {}
         }
         Ok(())
@@ -142,21 +120,8 @@ impl Decoder for StepStream {
     fn reply(self: Box<Self>) -> Result<Reply> {
         let stop_word = self.status.ok_or_else(|| malformed("the interaction ended without a status"))?;
         let cut_off = matches!(stop_word.as_str(), "incomplete" | "requires_continuation");
-        let mut messages = Vec::new();
-        let mut calls = Vec::new();
-        for step in self.steps.into_values() {
-            match step.finish() {
-                Ok(step) => {
-                    if step["type"] == "function_call" {
-                        calls.push(parts::call(step["id"].as_str(), &step["name"], &step["arguments"])?);
-                    }
-                    messages.push(step);
-                }
-                // A call that was cut in the middle of its arguments: it cannot be run, and need not be answered.
-                Err(_) if cut_off => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let mut messages = self.steps.finish("arguments", cut_off)?;
+        let calls = parts::calls(&messages, "function_call", "arguments")?;
         if let Some(id) = self.id {
             messages.push(json!({ "type": "interaction", "id": id }));
         }
@@ -172,56 +137,34 @@ impl Decoder for StepStream {
     }
 }
 
-impl StepStream {
-    fn note(&mut self, interaction: &Value, deltas: &mut Vec<Delta>) {
-        if let Some(id) = interaction["id"].as_str().filter(|id| !id.is_empty()) {
-            self.id = Some(id.to_owned());
-        }
-        if let Some(model) = interaction["model"].as_str() {
-            deltas.push(Delta::Model(model.to_owned()));
-        }
+/// Adds to a step what a delta of it says.
+fn add(step: &mut Block, delta: &Value, deltas: &mut Vec<Delta>) {
+    if delta["signature"].is_string() {
+        step.value["signature"] = delta["signature"].clone();
     }
-}
-
-impl Step {
-    fn add(&mut self, delta: &Value, deltas: &mut Vec<Delta>) {
-        if let Some(signature) = delta["signature"].as_str() {
-            self.value["signature"] = json!(signature);
-        }
-        match delta["type"].as_str() {
-            Some("text") => {
-                let text = delta["text"].as_str().unwrap_or_default();
-                append(&mut self.value["content"], text);
-                if self.value["type"] == "model_output" && !text.is_empty() {
-                    deltas.push(Delta::Text(text.to_owned()));
-                }
+    match delta["type"].as_str() {
+        Some("text") => {
+            append(&mut step.value["content"], &delta["text"]);
+            if step.value["type"] == "model_output" {
+                parts::say(deltas, &delta["text"], Delta::Text);
             }
-            Some("thought_summary") => {
-                let text = delta["content"]["text"].as_str().unwrap_or_default();
-                append(&mut self.value["summary"], text);
-                if !text.is_empty() {
-                    deltas.push(Delta::Thinking(text.to_owned()));
-                }
-            }
-            Some("arguments_delta") => {
-                self.arguments.push_str(delta["arguments"].as_str().unwrap_or_default());
-                deltas.push(Delta::Silent);
-            }
-            _ => deltas.push(Delta::Silent),
         }
-    }
-
-    /// The step as it goes back to the vendor.
-    fn finish(mut self) -> Result<Value> {
-        if let Some(arguments) = parts::joined_input(&self.arguments)? {
-            self.value["arguments"] = arguments;
+        Some("thought_summary") => {
+            append(&mut step.value["summary"], &delta["content"]["text"]);
+            parts::say(deltas, &delta["content"]["text"], Delta::Thinking);
         }
-        Ok(self.value)
+        kind => {
+            if kind == Some("arguments_delta") {
+                step.input.push_str(delta["arguments"].as_str().unwrap_or_default());
+            }
+            deltas.push(Delta::Silent);
+        }
     }
 }
 
 /// Adds to the last text of a list of contents.
-fn append(contents: &mut Value, text: &str) {
+fn append(contents: &mut Value, text: &Value) {
+    let text = text.as_str().unwrap_or_default();
     if !contents.is_array() {
         *contents = json!([]);
     }
@@ -230,10 +173,6 @@ fn append(contents: &mut Value, text: &str) {
         Some(Value::String(joined)) => joined.push_str(text),
         _ => list.push(json!({ "type": "text", "text": text })),
     }
-}
-
-fn index(data: &Value) -> Result<u64> {
-    data["index"].as_u64().ok_or_else(|| malformed("an event of a step has no index"))
 }
 
 /// The counters of an interaction: the input holds what came from the cache, the output leaves out thinking.

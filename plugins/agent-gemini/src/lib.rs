@@ -23,15 +23,8 @@ pub mod wire;
 #[cfg(test)]
 mod tests;
 
-use std::cell::Cell;
-use std::rc::Rc;
-
 use midplane_plugin::agent::{Issue, Task, issue};
-use midplane_plugin::agent_loop::adapter::{self, Adapter};
-use midplane_plugin::agent_loop::{Decoder, Turn, Vendor};
-use midplane_plugin::host::Answer;
-use midplane_plugin::http::Builder;
-use midplane_plugin::{Error, Host, Result, Value, settings};
+use midplane_plugin::agent_loop::prelude::*;
 
 use wire::Thinking;
 
@@ -61,8 +54,6 @@ pub struct Gemini {
     max_tokens: Option<u32>,
     /// Whether summaries of the thinking are asked for.
     thoughts: bool,
-    /// The last reply was a call that cannot be read: a second one in a row ends the run.
-    broken: Rc<Cell<bool>>,
 }
 
 impl Vendor for Gemini {
@@ -109,7 +100,7 @@ impl Vendor for Gemini {
 
     fn decoder(&self) -> Box<dyn Decoder> {
         match self.api {
-            Api::GenerateContent => Box::new(content::ContentStream::new(self.broken.clone())),
+            Api::GenerateContent => Box::new(content::ContentStream::default()),
             Api::Interactions => Box::new(interactions::StepStream::default()),
         }
     }
@@ -123,36 +114,21 @@ impl Adapter for Gemini {
     const API: &'static str = "Gemini's API";
 
     fn configured(host: &dyn Host) -> Result<Self> {
-        let bad = |message: String| Err(Error::invalid("setting", message));
         let base_url = adapter::base_url(host)?;
         let base_url = base_url.trim_end_matches("/v1beta").trim_end_matches("/v1").to_owned();
-        let api = match settings::text(host, "api").as_deref() {
-            None | Some("generate-content") => Api::GenerateContent,
-            Some("interactions") => Api::Interactions,
-            Some(other) => return bad(format!("setting `api` is `{other}`, not `generate-content` or `interactions`")),
-        };
-        let vertex = vertex(host, api, &base_url)?;
-        let max_tokens = settings::parsed(host, "max_tokens")?;
-        if max_tokens == Some(0) {
-            return bad("setting `max_tokens` is 0, and a reply has at least 1".into());
-        }
+        let apis = [("generate-content", Api::GenerateContent), ("interactions", Api::Interactions)];
+        let api = settings::choice(host, "api", &apis)?;
         Ok(Self {
+            vertex: vertex(host, api, &base_url)?,
             base_url,
             api,
             store: settings::parsed_or(host, "store", true)?,
-            vertex,
-            max_tokens,
+            max_tokens: adapter::reply_tokens(host, "max_tokens")?,
             thoughts: settings::parsed_or(host, "thoughts", true)?,
-            broken: Rc::default(),
         })
     }
 
-    /// What it becomes depends on the model, so it is read again for each request.
-    fn set_effort(&mut self, effort: &str) -> Result<()> {
-        self.set_effort_of(effort, "")
-    }
-
-    fn set_effort_of(&mut self, effort: &str, model: &str) -> Result<()> {
+    fn check_effort(&self, effort: &str, model: &str) -> Result<()> {
         Thinking::of(effort, model, self.api).map(drop)
     }
 
@@ -206,13 +182,9 @@ fn vertex(host: &dyn Host, api: Api, base_url: &str) -> Result<Option<String>> {
     };
     let location = settings::text(host, "vertex_location").unwrap_or_else(|| "global".into());
     // Both become parts of a path.
-    for (name, value) in [("vertex_project", &project), ("vertex_location", &location)] {
-        if value.is_empty()
-            || value.starts_with('.')
-            || !value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-:.".contains(&b))
-        {
-            return bad(format!("setting `{name}` is `{value}`, which is no name of Google Cloud"));
-        }
+    let named = [("vertex_project", &project), ("vertex_location", &location)];
+    if let Some((name, value)) = named.into_iter().find(|(_, value)| !wire::fits_path(value, b"-:.")) {
+        return bad(format!("setting `{name}` is `{value}`, which is no name of Google Cloud"));
     }
     if api == Api::Interactions {
         return bad("setting `api` is `interactions`, which is not spoken to Vertex AI; use `generate-content`".into());

@@ -1,8 +1,8 @@
 //! Whole runs against recorded shapes of the vendor's streams, with a scripted host. Everything that a run gives
 //! (outcome, events, requests, calls) is compared.
 
-use midplane_plugin::agent::{Attachment, Session, Task};
-use midplane_plugin::testing::{FakeHost, Reply, answer, task};
+use midplane_plugin::agent::{Attachment, Session};
+use midplane_plugin::testing::{FakeHost, Reply, answer, assert_cuts_do_not_matter, record, record_short, task};
 use midplane_plugin::{Agent, Value, json};
 
 use crate::Gemini;
@@ -46,35 +46,6 @@ fn said(words: &str) -> Reply {
     stream(&[last(json!([{"text": words}]), "STOP")])
 }
 
-fn record(host: &FakeHost, task: Task) -> String {
-    let outcome = Gemini::run(host, task);
-    let mut lines = match outcome {
-        Ok(outcome) => vec![
-            format!("finish {} rounds {} session {:?}", outcome.finish_reason, outcome.rounds, outcome.session_id),
-            format!("output {:?}", outcome.output),
-            format!("error {:?}", outcome.error),
-            format!("usage {}", midplane_plugin::events::usage_fields(&outcome.usage)),
-            format!("metadata {}", outcome.metadata),
-        ],
-        Err(error) => vec![format!("error {error:?}")],
-    };
-    lines.push("-- events".into());
-    lines.extend(host.event_lines());
-    lines.push("-- calls".into());
-    lines.push(host.call_lines());
-    for (head, body) in host.requests() {
-        lines.push(format!("-- {} {} {:?}", head.method, head.url, head.headers));
-        lines.push(serde_json::to_string_pretty(&body).expect("JSON"));
-    }
-    lines.join("\n")
-}
-
-/// The record without the requests, which other tests compare.
-fn short(host: &FakeHost, task: Task) -> String {
-    let record = record(host, task);
-    record.split("\n-- POST").next().unwrap_or_default().to_owned()
-}
-
 /// Finish reason, and kind and code of the error.
 fn end(host: &FakeHost) -> String {
     let outcome = Gemini::run(host, task("x")).expect("an outcome");
@@ -87,7 +58,7 @@ fn end(host: &FakeHost) -> String {
 fn a_text_reply() {
     let pieces = ["Hel", "lo, ", "wörld"].map(|piece| parts(json!([{"text": piece}])));
     let events = [&pieces[..], &[last(json!([{"text": ""}]), "STOP")]].concat();
-    insta::assert_snapshot!(record(&host().reply(stream(&events)), task("greet")));
+    insta::assert_snapshot!(record::<Gemini>(&host().reply(stream(&events)), task("greet")));
 }
 
 /// Signatures stand on thoughts, calls and even on empty texts, and each goes back as it came.
@@ -113,7 +84,7 @@ fn signatures_and_parallel_calls_go_back_unchanged() {
         .reply(said("Done."));
     let mut hard = task("look");
     hard.reasoning_effort = Some("low".into());
-    insta::assert_snapshot!(record(&host, hard));
+    insta::assert_snapshot!(record::<Gemini>(&host, hard));
 }
 
 #[test]
@@ -123,19 +94,11 @@ fn a_stream_cut_at_any_byte_decodes_to_the_same() {
         parts(json!([{"text": "€"}])),
         last(json!([{"functionCall": {"name": "list_dir", "args": {"path": "ü"}}}]), "STOP"),
     ]);
-    let run = |bytes: usize| {
-        let host = host().tools(&["list_dir"]).reply(Reply::stream(&body, bytes)).reply(said("x"));
-        let outcome = Gemini::run(&host, task("x")).expect("an outcome");
-        (outcome, host.call_lines(), host.requests()[1].1.clone())
-    };
-    let whole = run(body.len());
-    for bytes in 1..body.len() {
-        assert_eq!(run(bytes), whole, "chunks of {bytes} bytes");
-    }
+    assert_cuts_do_not_matter::<Gemini>(|| host().tools(&["list_dir"]), &body, &said("x"));
 }
 
 #[test]
-fn each_finish_reason_ends_as_documented() {
+fn defect_14_02_a_normal_stop_is_done_and_each_finish_reason_ends_as_documented() {
     let reasons = [
         "STOP",
         "FINISH_REASON_UNSPECIFIED",
@@ -206,7 +169,7 @@ fn an_error_in_the_stream_is_repeated_only_before_output() {
 }
 
 #[test]
-fn a_stream_that_ends_without_a_reason_is_no_success_at_any_event() {
+fn defect_14_05_a_stream_that_ends_without_a_reason_is_no_success_at_any_event() {
     let events = [parts(json!([{"text": "some"}])), parts(json!([{"text": "thing"}])), last(json!([]), "STOP")];
     for length in 0..events.len() {
         let host = host().setting("retries_max", "0").reply(stream(&events[..length]));
@@ -303,15 +266,15 @@ fn a_page_of_html_with_status_200_is_not_a_reply() {
 }
 
 #[test]
-fn a_cancel_in_the_stream_keeps_the_text_and_the_conversation_goes_on() {
+fn defect_14_12_a_cancel_in_the_stream_keeps_the_text_and_the_conversation_goes_on() {
     let host = host().reply(stream(&[parts(json!([{"text": "half a sen"}]))]).then_cancel());
-    let first = short(&host, task("x"));
+    let first = record_short::<Gemini>(&host, task("x"));
     host.next_run();
     host.add_reply(said("whole"));
     let mut next = task("go on");
     next.run_id = "run-2".into();
     next.session = Some(Session { id: "run-1".into(), transcript: None });
-    insta::assert_snapshot!(format!("{first}\n\n{}", record(&host, next)));
+    insta::assert_snapshot!(format!("{first}\n\n{}", record::<Gemini>(&host, next)));
 }
 
 /// A transcript of a caller can have any shape: it is sent as it is, and the vendor judges it.
@@ -480,7 +443,7 @@ fn interactions_go_on_by_id_or_with_all_steps() {
             .on_call(|call| answer(call, call.name == "read_file", format!("did {}", call.name), None))
             .reply(replied("i-1", "requires_action", steps))
             .reply(replied("i-2", "completed", vec![output(0, "Done.")]));
-        let first = record(&host, task("look"));
+        let first = record::<Gemini>(&host, task("look"));
         host.next_run();
         host.add_reply(replied("i-3", "completed", vec![output(0, "Again.")]));
         let mut next = task("again");
@@ -598,7 +561,7 @@ fn a_model_whose_name_would_leave_its_place_in_the_url_is_refused() {
 }
 
 #[test]
-fn what_cannot_be_honoured_is_listed() {
+fn defect_14_15_all_that_cannot_be_honoured_is_listed() {
     let mut task = task("x");
     task.reasoning_effort = Some("extreme".into());
     task.permissions.network = Some(false);
@@ -619,7 +582,7 @@ fn a_plain_task_has_no_issues() {
 }
 
 #[test]
-fn availability_asks_only_when_probed() {
+fn defect_14_18_availability_asks_only_when_probed() {
     let wrong = json!({"error": {"code": 400, "message": "secret text of the vendor", "status": "INVALID_ARGUMENT",
         "details": [{"reason": "API_KEY_INVALID"}]}});
     let vertex = host().setting("base_url", "https://aiplatform.googleapis.com").setting("vertex_project", "p");

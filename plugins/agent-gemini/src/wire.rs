@@ -1,9 +1,7 @@
 //! What both APIs share: how hard to think, names of models, errors.
 
-use midplane_plugin::error::cut;
-use midplane_plugin::http::{body_message, duration_ms, status_error, with_retry_after};
-use midplane_plugin::{Error, Result};
-use serde_json::Value;
+use midplane_plugin::agent_loop::prelude::*;
+use midplane_plugin::http::duration_ms;
 
 use crate::Api;
 
@@ -67,14 +65,16 @@ pub fn last_part(model: &str) -> &str {
     model.rsplit('/').next().unwrap_or(model)
 }
 
-/// The name becomes part of a path, so nothing in it may end that part or lead out of it.
+/// Whether a name can become part of a path: nothing in it may end that part or lead out of it. Beside letters and
+/// digits it has `signs` only.
+pub fn fits_path(part: &str, signs: &[u8]) -> bool {
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || signs.contains(&byte);
+    !part.is_empty() && !part.starts_with('.') && part.bytes().all(known)
+}
+
+/// Refuses the name of a model that cannot become part of a path.
 pub fn check_model(model: &str) -> Result<()> {
-    let word = |part: &str| {
-        !part.is_empty()
-            && !part.starts_with('.')
-            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.@".contains(&b))
-    };
-    if model.len() <= 256 && model.split('/').all(word) {
+    if model.len() <= 256 && model.split('/').all(|part| fits_path(part, b"-_.@")) {
         return Ok(());
     }
     Err(Error::invalid(
@@ -86,54 +86,30 @@ pub fn check_model(model: &str) -> Result<()> {
 /// The error of an answer that is not a success.
 #[must_use]
 pub fn error(status: u16, headers: &[(String, String)], body: &[u8]) -> Error {
-    let parsed: Value = serde_json::from_slice(body).unwrap_or_default();
-    // A stream that fails before it began is answered as a list with one element.
-    let error = if parsed.is_array() { &parsed[0]["error"] } else { &parsed["error"] };
-    match typed(error["status"].as_str().unwrap_or_default(), error) {
-        Some(error) if error.retry_after_ms.is_some() => error,
-        Some(error) => with_retry_after(error, headers),
-        None => status_error(status, headers, &body_message(body)),
-    }
+    fault::of_answer(status, headers, body, |error, _| typed(error["status"].as_str()?, error))
 }
 
 /// The error of one of Google's status words, the same in an error body and in a stream. A word that is not known is
 /// judged by the status of the answer.
 #[must_use]
 pub fn typed(word: &str, error: &Value) -> Option<Error> {
-    let message = cut(error["message"].as_str().unwrap_or("no explanation").to_owned(), 1000);
-    let text = format!("the vendor says `{}`: {message}", cut(word.to_owned(), 64));
+    let typed = fault::of_word(word, error["message"].as_str().unwrap_or("no explanation"))?;
     let details = || error["details"].as_array().into_iter().flatten();
+    let per_day = |detail: &Value| {
+        let violations = detail["violations"].as_array().into_iter().flatten();
+        violations.filter_map(|violation| violation["quotaId"].as_str()).any(|id| id.contains("PerDay"))
+    };
     Some(match word {
         // A wrong key is an invalid argument, and only the reason tells it from a wrong request.
         "INVALID_ARGUMENT" if details().any(|detail| detail["reason"] == "API_KEY_INVALID") => {
-            Error::denied("credential", text)
+            Error::denied("credential", typed.message)
         }
-        "INVALID_ARGUMENT" | "FAILED_PRECONDITION" | "OUT_OF_RANGE" => Error::invalid("request", text),
-        "UNAUTHENTICATED" => Error::denied("credential", text),
-        "PERMISSION_DENIED" => Error::denied("vendor-permission", text),
-        "NOT_FOUND" => Error::not_found("vendor-not-found", text),
-        "RESOURCE_EXHAUSTED" => {
-            let per_day = |detail: &Value| {
-                detail["violations"]
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .any(|violation| violation["quotaId"].as_str().is_some_and(|id| id.contains("PerDay")))
-            };
-            // A daily quota comes with a delay of seconds too, after which it is as spent as before.
-            if details().any(per_day) {
-                return Some(Error::limit("quota", text));
-            }
-            let error = Error::unavailable("rate-limited", text);
-            match details().find_map(|detail| duration_ms(detail["retryDelay"].as_str()?)) {
-                Some(ms) => error.retry_after_ms(ms),
-                None => error,
-            }
-        }
-        "UNIMPLEMENTED" => Error::unsupported("vendor-unsupported", text),
-        "UNAVAILABLE" => Error::unavailable("overloaded", text),
-        "DEADLINE_EXCEEDED" => Error::unavailable("timeout", text),
-        "INTERNAL" | "UNKNOWN" | "ABORTED" | "CANCELLED" | "DATA_LOSS" => Error::unavailable("vendor-error", text),
-        _ => return None,
+        // A daily quota comes with a delay of seconds too, after which it is as spent as before.
+        "RESOURCE_EXHAUSTED" if details().any(per_day) => Error::limit("quota", typed.message),
+        "RESOURCE_EXHAUSTED" => match details().find_map(|detail| duration_ms(detail["retryDelay"].as_str()?)) {
+            Some(ms) => typed.retry_after_ms(ms),
+            None => typed,
+        },
+        _ => typed,
     })
 }

@@ -4,41 +4,30 @@
 //! ends the choice, one with `usage` follows where the server counts, and `[DONE]` ends the stream. Compatible servers
 //! leave out ids, indexes, counters or `[DONE]`; none of that is needed here.
 
-use midplane_plugin::agent_loop::{Decoder, Delta, Reply, Stop, Turn};
-use midplane_plugin::host::Call;
-use midplane_plugin::sse::SseEvent;
-use midplane_plugin::{Error, Result};
-use serde_json::{Map, Value, json};
+use midplane_plugin::agent_loop::prelude::*;
 
-use crate::{OpenAi, PARTS_MAX, errors, malformed, schema, usage};
+use crate::{OpenAi, PARTS_MAX, errors, usage};
 
 /// The body of a request.
 pub(crate) fn body(vendor: &OpenAi, turn: &Turn<'_>) -> Result<Map<String, Value>> {
-    let mut body = Map::new();
-    let mut set = |name: &str, value: Value| body.insert(name.to_owned(), value);
     let system = (!turn.system.is_empty()).then(|| json!({ "role": "system", "content": turn.system }));
-    set("model", json!(turn.model));
-    set("messages", system.iter().chain(turn.messages).cloned().collect());
-    set("stream", json!(true));
-    set("stream_options", json!({ "include_usage": true }));
-    if !turn.tools.is_empty() {
-        let tools = turn.tools.iter().map(|tool| {
-            Ok(json!({ "type": "function", "function": {
-                "name": tool.name, "description": tool.description, "parameters": schema(&tool.input_schema)?,
-            }}))
-        });
-        set("tools", tools.collect::<Result<_>>()?);
-        if let Some(name) = turn.force_tool {
-            set("tool_choice", json!({ "type": "function", "function": { "name": name } }));
-        }
-    }
-    if let Some(effort) = turn.effort {
-        set("reasoning_effort", json!(effort));
-    }
-    if vendor.max_output_tokens > 0 {
-        set("max_completion_tokens", json!(vendor.max_output_tokens));
-    }
-    Ok(body)
+    let tools = parts::tools(turn.tools, |tool, schema| {
+        json!({ "type": "function", "function": {
+            "name": tool.name, "description": tool.description, "parameters": schema,
+        }})
+    })?;
+    let forced = turn.force_tool.filter(|_| tools.is_some());
+    let max = (vendor.max_output_tokens > 0).then_some(vendor.max_output_tokens);
+    Ok(parts::fields([
+        ("model", Some(json!(turn.model))),
+        ("messages", Some(system.iter().chain(turn.messages).cloned().collect())),
+        ("stream", Some(json!(true))),
+        ("stream_options", Some(json!({ "include_usage": true }))),
+        ("tools", tools),
+        ("tool_choice", forced.map(|name| json!({ "type": "function", "function": { "name": name } }))),
+        ("reasoning_effort", turn.effort.map(Value::from)),
+        ("max_completion_tokens", max.map(Value::from)),
+    ]))
 }
 
 /// Decodes one stream.
@@ -65,12 +54,10 @@ struct Partial {
 
 impl Decoder for ChatStream {
     fn event(&mut self, event: &SseEvent, deltas: &mut Vec<Delta>) -> Result<()> {
-        if event.data.trim() == "[DONE]" {
+        let Some(chunk) = parts::event_data(event)? else {
             self.done = true;
             return Ok(());
-        }
-        let chunk: Value =
-            serde_json::from_str(&event.data).map_err(|error| malformed(&format!("data that is not JSON: {error}")))?;
+        };
         if !self.named
             && let Some(model) = chunk["model"].as_str()
         {
@@ -149,18 +136,18 @@ impl ChatStream {
             if let Some(thought) = delta[field].as_str() {
                 let (_, thoughts) = self.reasoning.get_or_insert((field, String::new()));
                 thoughts.push_str(thought);
-                push(deltas, thought, Delta::Thinking);
+                parts::say(deltas, &delta[field], Delta::Thinking);
                 break;
             }
         }
         match &delta["content"] {
-            Value::String(text) => self.say(text, deltas),
+            text @ Value::String(_) => self.say(text, deltas),
             // Mistral's models that think answer in parts.
             Value::Array(parts) => {
                 for part in parts {
-                    self.say(part["text"].as_str().unwrap_or_default(), deltas);
+                    self.say(&part["text"], deltas);
                     for thought in part["thinking"].as_array().into_iter().flatten() {
-                        push(deltas, thought["text"].as_str().unwrap_or_default(), Delta::Thinking);
+                        parts::say(deltas, &thought["text"], Delta::Thinking);
                     }
                 }
             }
@@ -168,7 +155,7 @@ impl ChatStream {
         }
         if let Some(text) = delta["refusal"].as_str() {
             self.refusal.push_str(text);
-            push(deltas, text, Delta::Text);
+            parts::say(deltas, &delta["refusal"], Delta::Text);
         }
         for piece in delta["tool_calls"].as_array().into_iter().flatten() {
             deltas.push(Delta::Silent);
@@ -177,9 +164,9 @@ impl ChatStream {
         Ok(())
     }
 
-    fn say(&mut self, text: &str, deltas: &mut Vec<Delta>) {
-        self.text.push_str(text);
-        push(deltas, text, Delta::Text);
+    fn say(&mut self, text: &Value, deltas: &mut Vec<Delta>) {
+        self.text.push_str(text.as_str().unwrap_or_default());
+        parts::say(deltas, text, Delta::Text);
     }
 
     /// A piece belongs to the call of its index. A server that gives none, or the same to all, tells calls apart by
@@ -233,10 +220,4 @@ fn sent_back(call: &Call) -> Value {
     let is_object = serde_json::from_str::<Map<String, Value>>(&call.arguments).is_ok();
     let arguments = if is_object { call.arguments.as_str() } else { "{}" };
     json!({ "id": call.id, "type": "function", "function": { "name": call.name, "arguments": arguments } })
-}
-
-fn push(deltas: &mut Vec<Delta>, text: &str, delta: fn(String) -> Delta) {
-    if !text.is_empty() {
-        deltas.push(delta(text.to_owned()));
-    }
 }

@@ -24,16 +24,14 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use midplane_plugin::agent::Usage;
-use midplane_plugin::agent_loop::adapter::{self, Adapter};
-use midplane_plugin::agent_loop::{Decoder, Turn, Vendor};
-use midplane_plugin::host::Answer;
-use midplane_plugin::http::Builder;
-use midplane_plugin::{Error, Host, Result, settings};
-use serde_json::{Map, Value, json};
+use midplane_plugin::agent_loop::prelude::*;
 
 /// Calls or items of one reply at most.
 pub(crate) const PARTS_MAX: usize = 1024;
+
+/// The words of `reasoning_summary`, and what is sent for them.
+const SUMMARIES: [(&str, Option<&str>); 4] =
+    [("none", None), ("auto", Some("auto")), ("concise", Some("concise")), ("detailed", Some("detailed"))];
 
 /// The vendor, as configured.
 #[derive(Debug, Clone)]
@@ -45,7 +43,7 @@ pub struct OpenAi {
     /// The words for reasoning effort; empty when the model does not reason.
     pub efforts: Vec<String>,
     /// The summary of its reasoning that the model is asked for.
-    pub reasoning_summary: Option<String>,
+    pub reasoning_summary: Option<&'static str>,
     /// Most tokens of one reply; 0 leaves it to the vendor.
     pub max_output_tokens: u32,
     /// Fields of each request, from the operator.
@@ -67,17 +65,6 @@ impl Adapter for OpenAi {
     const API: &'static str = "the API";
 
     fn configured(host: &dyn Host) -> Result<Self> {
-        let api = match settings::text_required(host, "api")?.as_str() {
-            "responses" => Api::Responses,
-            "chat" => Api::Chat,
-            other => return Err(wrong("api", other, "`responses` or `chat`")),
-        };
-        let summary = settings::text_required(host, "reasoning_summary")?;
-        let reasoning_summary = match summary.as_str() {
-            "none" => None,
-            "auto" | "concise" | "detailed" => Some(summary),
-            other => return Err(wrong("reasoning_summary", other, "`none`, `auto`, `concise` or `detailed`")),
-        };
         let extra: Map<String, Value> = settings::parsed_or(host, "extra", Map::new())?;
         // What the loop itself decides: another value would break the conversation in ways that are hard to see.
         let own = ["model", "input", "messages", "stream"];
@@ -89,16 +76,16 @@ impl Adapter for OpenAi {
         }
         Ok(Self {
             base_url: adapter::base_url(host)?,
-            api,
+            api: settings::choice(host, "api", &[("responses", Api::Responses), ("chat", Api::Chat)])?,
             efforts: settings::parsed_or(host, "efforts", Vec::new())?,
-            reasoning_summary,
+            reasoning_summary: settings::choice(host, "reasoning_summary", &SUMMARIES)?,
             max_output_tokens: settings::parsed_or(host, "max_output_tokens", 0)?,
             extra,
             headers: settings::parsed_or(host, "headers", BTreeMap::new())?,
         })
     }
 
-    fn set_effort(&mut self, effort: &str) -> Result<()> {
+    fn check_effort(&self, effort: &str, _model: &str) -> Result<()> {
         if self.efforts.iter().any(|known| known == effort) {
             return Ok(());
         }
@@ -148,13 +135,9 @@ impl Vendor for OpenAi {
             Api::Responses => ("responses", responses::body(self, turn)?),
             Api::Chat => ("chat/completions", chat::body(self, turn)?),
         };
-        for (name, value) in &self.extra {
-            if value.is_null() {
-                body.remove(name);
-            } else {
-                body.insert(name.clone(), value.clone());
-            }
-        }
+        // An operator's `null` takes a field out.
+        body.extend(self.extra.clone());
+        body.retain(|name, value| !value.is_null() || !self.extra.contains_key(name));
         let request = Builder::new("POST", format!("{}/{path}", self.base_url)).header("accept", "text/event-stream");
         self.with_headers(request).json(&body)
     }
@@ -177,11 +160,6 @@ impl OpenAi {
     }
 }
 
-/// The schema of a tool.
-pub(crate) fn schema(text: &str) -> Result<Value> {
-    Ok(serde_json::from_str(text)?)
-}
-
 /// The counters of a `usage` object, whose fields have other names in the two APIs. The contract counts what came from
 /// the cache apart, the vendor counts it into the input.
 pub(crate) fn usage(value: &Value) -> Usage {
@@ -192,20 +170,10 @@ pub(crate) fn usage(value: &Value) -> Usage {
         // DeepSeek.
         "/prompt_cache_hit_tokens",
     ]);
-    Usage {
-        input_tokens: first(&["/input_tokens", "/prompt_tokens"])
-            .map(|input| input.saturating_sub(cached.unwrap_or_default())),
-        output_tokens: first(&["/output_tokens", "/completion_tokens"]),
-        cache_read_tokens: cached,
-        total_tokens: first(&["/total_tokens"]),
-        ..Usage::default()
-    }
-}
-
-pub(crate) fn malformed(what: &str) -> Error {
-    Error::internal("stream-malformed", format!("the vendor's stream is malformed: {what}"))
-}
-
-fn wrong(name: &str, value: &str, can_be: &str) -> Error {
-    Error::invalid("setting", format!("setting `{name}` is `{value}`; it can be {can_be}"))
+    parts::usage(
+        first(&["/input_tokens", "/prompt_tokens"]),
+        cached,
+        [first(&["/output_tokens", "/completion_tokens"]), None],
+        first(&["/total_tokens"]),
+    )
 }

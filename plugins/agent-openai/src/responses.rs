@@ -6,53 +6,37 @@
 
 use std::collections::BTreeMap;
 
-use midplane_plugin::agent_loop::{Decoder, Delta, Reply, Stop, Turn};
-use midplane_plugin::host::Call;
-use midplane_plugin::sse::SseEvent;
-use midplane_plugin::{Error, Result};
-use serde_json::{Map, Value, json};
+use midplane_plugin::agent_loop::prelude::*;
 
-use crate::{OpenAi, PARTS_MAX, errors, malformed, schema, usage};
+use crate::{OpenAi, PARTS_MAX, errors, usage};
 
 /// The body of a request.
 pub(crate) fn body(vendor: &OpenAi, turn: &Turn<'_>) -> Result<Map<String, Value>> {
-    let mut body = Map::new();
-    let mut set = |name: &str, value: Value| body.insert(name.to_owned(), value);
-    set("model", json!(turn.model));
-    set("input", json!(turn.messages));
-    set("stream", json!(true));
-    // Nothing is kept at the vendor.
-    set("store", json!(false));
-    if !turn.system.is_empty() {
-        set("instructions", json!(turn.system));
-    }
-    if !turn.tools.is_empty() {
-        let tools = turn.tools.iter().map(|tool| {
-            // Not strict: that takes a part of JSON Schema only, and the host checks the arguments anyway.
-            Ok(json!({
-                "type": "function", "name": tool.name, "description": tool.description,
-                "parameters": schema(&tool.input_schema)?, "strict": false,
-            }))
-        });
-        set("tools", tools.collect::<Result<_>>()?);
-        if let Some(name) = turn.force_tool {
-            set("tool_choice", json!({ "type": "function", "name": name }));
-        }
-    }
+    // Not strict: that takes a part of JSON Schema only, and the host checks the arguments anyway.
+    let tools = parts::tools(turn.tools, |tool, schema| {
+        json!({
+            "type": "function", "name": tool.name, "description": tool.description, "parameters": schema, "strict": false,
+        })
+    })?;
+    let forced = turn.force_tool.filter(|_| tools.is_some());
     // A model that does not reason refuses each of these.
-    if !vendor.efforts.is_empty() {
-        set("include", json!(["reasoning.encrypted_content"]));
-        let mut reasoning = Map::new();
-        reasoning.extend(turn.effort.map(|effort| ("effort".to_owned(), json!(effort))));
-        reasoning.extend(vendor.reasoning_summary.as_ref().map(|summary| ("summary".to_owned(), json!(summary))));
-        if !reasoning.is_empty() {
-            set("reasoning", Value::Object(reasoning));
-        }
-    }
-    if vendor.max_output_tokens > 0 {
-        set("max_output_tokens", json!(vendor.max_output_tokens));
-    }
-    Ok(body)
+    let reasons = !vendor.efforts.is_empty();
+    let summary = vendor.reasoning_summary.map(Value::from);
+    let reasoning = parts::object([("effort", turn.effort.map(Value::from)), ("summary", summary)]);
+    let max = (vendor.max_output_tokens > 0).then_some(vendor.max_output_tokens);
+    Ok(parts::fields([
+        ("model", Some(json!(turn.model))),
+        ("input", Some(json!(turn.messages))),
+        ("stream", Some(json!(true))),
+        // Nothing is kept at the vendor.
+        ("store", Some(json!(false))),
+        ("instructions", (!turn.system.is_empty()).then_some(json!(turn.system))),
+        ("tools", tools),
+        ("tool_choice", forced.map(|name| json!({ "type": "function", "name": name }))),
+        ("include", reasons.then_some(json!(["reasoning.encrypted_content"]))),
+        ("reasoning", reasoning.filter(|_| reasons)),
+        ("max_output_tokens", max.map(Value::from)),
+    ]))
 }
 
 /// Decodes one stream.
@@ -76,17 +60,12 @@ enum Gap {
 
 impl Decoder for ResponseStream {
     fn event(&mut self, event: &SseEvent, deltas: &mut Vec<Delta>) -> Result<()> {
-        if event.data == "[DONE]" {
-            // The end of the other API, which some servers send here too.
-            return Ok(());
-        }
-        let mut data: Value =
-            serde_json::from_str(&event.data).map_err(|error| malformed(&format!("data that is not JSON: {error}")))?;
+        let Some(mut data) = parts::event_data(event)? else { return Ok(()) };
         let kind = data["type"].as_str().unwrap_or(&event.name).to_owned();
         let delta = || data["delta"].as_str().unwrap_or_default();
         match kind.as_str() {
             "response.created" => {
-                deltas.extend(data["response"]["model"].as_str().map(|model| Delta::Model(model.to_owned())));
+                parts::say(deltas, &data["response"]["model"], Delta::Model);
             }
             "response.output_text.delta" | "response.refusal.delta" => self.say(delta(), deltas),
             "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" => self.think(delta(), deltas),

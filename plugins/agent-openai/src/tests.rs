@@ -3,7 +3,7 @@
 
 use midplane_plugin::agent::{Agent, Outcome, Session, Task};
 use midplane_plugin::agent_loop::RETURN_RESULT;
-use midplane_plugin::testing::{FakeHost, Reply, task};
+use midplane_plugin::testing::{FakeHost, Reply, record, task};
 use midplane_plugin::{ErrorKind, Value, json};
 
 use super::*;
@@ -30,8 +30,11 @@ fn responses(events: &[Value]) -> Reply {
 
 /// A stream of Chat Completions with its end.
 fn chat(chunks: &[Value]) -> Reply {
-    let body: String = chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();
-    Reply::stream(&format!("{body}data: [DONE]\n\n"), 11)
+    Reply::stream(&format!("{}data: [DONE]\n\n", chat_text(chunks)), 11)
+}
+
+fn chat_text(chunks: &[Value]) -> String {
+    chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect()
 }
 
 fn created() -> Value {
@@ -97,17 +100,6 @@ fn run(host: &FakeHost, task: Task) -> Outcome {
     OpenAi::run(host, task).expect("an outcome")
 }
 
-/// Everything that came of a run, as one text to compare.
-fn record(host: &FakeHost, outcome: &Outcome) -> String {
-    let mut lines = vec![format!("{outcome:#?}"), String::new(), "events".into()];
-    lines.extend(host.event_lines());
-    for (head, body) in host.requests() {
-        lines.push(format!("{} {} {:?}", head.method, head.url, head.headers));
-        lines.push(serde_json::to_string_pretty(&body).expect("JSON"));
-    }
-    lines.join("\n")
-}
-
 #[test]
 fn responses_reasoning_and_parallel_calls_go_back_unchanged() {
     let reasoning = json!({"id": "rs_1", "type": "reasoning", "summary": [{"type": "summary_text", "text": "**Looking**"}], "encrypted_content": "gAAAA=="});
@@ -136,8 +128,7 @@ fn responses_reasoning_and_parallel_calls_go_back_unchanged() {
     let mut work = task("work");
     work.system = Some("Be brief.".into());
     work.reasoning_effort = Some("high".into());
-    let outcome = run(&host, work);
-    insta::assert_snapshot!(record(&host, &outcome));
+    insta::assert_snapshot!(record::<OpenAi>(&host, work));
 }
 
 #[test]
@@ -159,8 +150,7 @@ fn chat_calls_in_pieces_go_back_with_their_thoughts() {
     let mut work = task("work");
     work.system = Some("Be brief.".into());
     work.reasoning_effort = Some("high".into());
-    let outcome = run(&host, work);
-    insta::assert_snapshot!(record(&host, &outcome));
+    insta::assert_snapshot!(record::<OpenAi>(&host, work));
 }
 
 /// What compatible servers make of tool calls: the calls that the host is asked for.
@@ -573,11 +563,34 @@ fn a_conversation_of_one_api_is_not_sent_to_the_other() {
 }
 
 #[test]
-fn availability_asks_for_the_models() {
+fn defect_14_18_availability_asks_only_when_probed() {
     let host = host("chat").reply(Reply::new(200, "{}"));
+    assert_eq!((OpenAi::availability(&host, 0).reason.as_str(), host.requests().len()), ("unknown", 0));
     let report = OpenAi::availability(&host, 1000);
     assert_eq!(report.reason, "available");
     assert_eq!(host.requests()[0].0.url, "https://api.openai.com/v1/models");
+}
+
+/// Without its finish reason, or without its last event, a reply is not whole, however the connection ended.
+#[test]
+fn defect_14_05_a_stream_that_ends_before_its_end_is_no_success_at_any_event() {
+    let chunks = [chunk(json!({"content": "some"}), None), chunk(json!({"content": "thing"}), None)];
+    let events = says("some thing");
+    let whole = events.len();
+    for length in 0..=chunks.len() {
+        let host = host("chat").setting("retries_max", "0").reply(Reply::stream(&chat_text(&chunks[..length]), 11));
+        assert_truncated(&host);
+    }
+    for length in 0..whole {
+        let host = host("responses").setting("retries_max", "0").reply(responses(&events[..length]));
+        assert_truncated(&host);
+    }
+}
+
+fn assert_truncated(host: &FakeHost) {
+    let outcome = run(host, task("x"));
+    assert_eq!(outcome.finish_reason, "failed");
+    assert_eq!(outcome.error.map(|error| error.code), Some("stream-truncated".into()));
 }
 
 /// Each value of each event, replaced by something else: a vendor that changes its mind is an error or a poorer reply,

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::settings;
 
 pub use crate::bindings::exports::midplane::plugin::agent::{
     Artifact, Attachment, FilesystemAccess, Issue, McpServer, Outcome, PermissionMode, PermissionProfile, Session,
@@ -125,6 +126,47 @@ pub fn issue(field: impl Into<String>, message: impl Into<String>) -> Issue {
     Issue { field: field.into(), message: message.into() }
 }
 
+/// The model of a task: the one that it names, else that of the setting `model`, else `own`, which is what the adapter
+/// takes by itself; unset where the vendor is to choose.
+///
+/// The setting `models` lists those that may be had: left out, any; empty, none. Where there is a list, the vendor may not
+/// choose, for nobody could tell what it chooses. The issue names `model`, or `settings.model` where the task names none.
+pub fn model(host: &dyn Host, task: &Task, own: Option<&str>) -> std::result::Result<Option<String>, Issue> {
+    let set = settings::text(host, "model").filter(|model| !model.trim().is_empty());
+    let (field, model) = match (&task.model, set) {
+        (Some(model), _) if model.trim().is_empty() => {
+            return Err(issue("model", "the model is blank; leave it out for the one of the settings"));
+        }
+        (Some(model), _) => ("model", Some(model.clone())),
+        (None, Some(model)) => ("settings.model", Some(model)),
+        (None, None) => ("model", own.map(str::to_owned)),
+    };
+    let allowed: Option<Vec<String>> = match settings::parsed(host, "models") {
+        Ok(allowed) => allowed,
+        Err(error) => return Err(issue("settings", error.message)),
+    };
+    let Some(allowed) = allowed else { return Ok(model) };
+    let list = if allowed.is_empty() { "none".to_owned() } else { format!("`{}`", allowed.join("`, `")) };
+    match model {
+        Some(model) if allowed.contains(&model) => Ok(Some(model)),
+        Some(model) => {
+            Err(issue(field, format!("the model `{model}` is not allowed here; the setting `models` allows {list}")))
+        }
+        None => Err(issue(
+            field,
+            format!("name a model: which one the vendor chooses is not known, and the setting `models` allows {list}"),
+        )),
+    }
+}
+
+/// Whether the task brings a transcript of its conversation, which most vendors' programs cannot take. One without anything in
+/// it is none.
+#[must_use]
+pub fn has_transcript(task: &Task) -> bool {
+    let transcript = task.session.as_ref().and_then(|session| session.transcript.as_deref());
+    transcript.is_some_and(|text| !matches!(text.trim(), "" | "null" | "[]"))
+}
+
 /// Features by name, without numeric limits.
 #[must_use]
 pub fn features(names: &[&str]) -> CapabilitySet {
@@ -135,4 +177,53 @@ pub fn features(names: &[&str]) -> CapabilitySet {
 #[must_use]
 pub fn availability(status: Readiness, reason: &str, message: impl Into<String>) -> AvailabilityReport {
     AvailabilityReport { status, reason: reason.into(), message: message.into(), version: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{FakeHost, task};
+
+    #[test]
+    fn a_transcript_without_anything_in_it_is_none() {
+        let mut task = task("x");
+        assert!(!has_transcript(&task));
+        for (text, wanted) in [(None, false), (Some("[]"), false), (Some(" null "), false), (Some("[1]"), true)] {
+            task.session = Some(Session { id: "s".into(), transcript: text.map(str::to_owned) });
+            assert_eq!(has_transcript(&task), wanted, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_model_is_the_tasks_or_the_settings_and_one_of_those_that_are_allowed() {
+        let list = Some(r#"["a","b"]"#);
+        for (named, set, models, own, wanted) in [
+            (None, None, None, None, Ok(None)),
+            (None, None, None, Some("o"), Ok(Some("o"))),
+            (None, Some(" "), None, Some("o"), Ok(Some("o"))),
+            (None, Some("s"), None, Some("o"), Ok(Some("s"))),
+            (Some("t"), Some("s"), None, None, Ok(Some("t"))),
+            (Some(" "), Some("s"), None, None, Err("model")),
+            (Some("a"), None, list, None, Ok(Some("a"))),
+            (Some("a"), Some("z"), list, None, Ok(Some("a"))),
+            (Some("z"), Some("a"), list, None, Err("model")),
+            (None, Some("b"), list, None, Ok(Some("b"))),
+            (None, Some("z"), list, None, Err("settings.model")),
+            (None, None, list, Some("b"), Ok(Some("b"))),
+            (None, None, list, Some("z"), Err("model")),
+            (None, None, list, None, Err("model")),
+            (Some("a"), None, Some("[]"), None, Err("model")),
+            (Some("a"), None, Some("a"), None, Err("settings")),
+        ] {
+            let mut host = FakeHost::new();
+            for (name, value) in [("model", set), ("models", models)] {
+                host = value.into_iter().fold(host, |host, value| host.setting(name, value));
+            }
+            let mut task = task("x");
+            task.model = named.map(str::to_owned);
+            let found = model(&host, &task, own).map_err(|issue| issue.field);
+            let wanted = wanted.map(|model| model.map(str::to_owned)).map_err(str::to_owned);
+            assert_eq!(found, wanted, "{named:?} {set:?} {models:?} {own:?}");
+        }
+    }
 }

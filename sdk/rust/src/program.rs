@@ -94,8 +94,7 @@ struct Open {
 }
 
 impl Audit {
-    /// The vendor began a call. One whose id is open already is not told twice; its arguments are taken anew when they
-    /// were empty.
+    /// The vendor began a call, or says again that it did: one whose id is open already is not told twice.
     pub fn requested(
         &mut self,
         events: &mut Events<'_>,
@@ -104,11 +103,20 @@ impl Audit {
         name: &str,
         arguments: &Value,
     ) -> Result<()> {
-        let id = short(id);
-        if self.open.iter().any(|open| open.id == id) {
-            return Ok(());
-        }
-        let name = short(name);
+        if self.is_open(id) { Ok(()) } else { self.began(events, host, id, name, arguments) }
+    }
+
+    /// The vendor began a call, also where one of its id is open: for vendors that say each beginning once, but may use an
+    /// id for two.
+    pub fn began(
+        &mut self,
+        events: &mut Events<'_>,
+        host: &dyn Host,
+        id: &str,
+        name: &str,
+        arguments: &Value,
+    ) -> Result<()> {
+        let (id, name) = (short(id), short(name));
         let arguments = if arguments.is_object() { arguments.clone() } else { json!({ "value": arguments }) };
         let text = arguments.to_string();
         let shown =
@@ -136,22 +144,25 @@ impl Audit {
         Ok(())
     }
 
-    /// A call ended. False when none with this id is open, and nothing was told.
+    /// A call ended, and with it every open one of its id. False when there is none, and nothing was told.
     pub fn finished(&mut self, events: &mut Events<'_>, host: &dyn Host, id: &str, end: Finished<'_>) -> Result<bool> {
         let id = short(id);
-        let Some(place) = self.open.iter().position(|open| open.id == id) else { return Ok(false) };
-        let open = self.open.remove(place);
-        let duration_ms = end.duration_ms.unwrap_or_else(|| host.now_ms().saturating_sub(open.since_ms));
+        let ended: Vec<Open> = self.open.extract_if(.., |open| open.id == id).collect();
+        let Some(first) = ended.first() else { return Ok(false) };
+        let duration = |open: &Open| end.duration_ms.unwrap_or_else(|| host.now_ms().saturating_sub(open.since_ms));
         let preview = preview(end.result);
-        if let Some(call) = open.at.and_then(|at| self.calls.get_mut(at)) {
-            call.status = end.status.audit_word().into();
-            call.result_preview.clone_from(&preview);
-            call.duration_ms = (end.status != CallStatus::Cancelled).then_some(duration_ms);
+        for open in &ended {
+            if let Some(call) = open.at.and_then(|at| self.calls.get_mut(at)) {
+                call.status = end.status.audit_word().into();
+                call.result_preview.clone_from(&preview);
+                call.duration_ms = (end.status != CallStatus::Cancelled).then(|| duration(open));
+            }
         }
+        let (name, duration_ms) = (&first.name, duration(first));
         events.push(
             "tool_response",
             &json!({
-                "id": id, "name": open.name, "status": end.status.event_word(), "preview": preview,
+                "id": id, "name": name, "status": end.status.event_word(), "preview": preview,
                 "size_bytes": end.result.len(), "duration_ms": duration_ms, "by": "vendor",
             }),
         )?;
@@ -441,6 +452,24 @@ mod tests {
         let short: Vec<_> =
             calls.iter().map(|c| (c.status.as_str(), c.result_preview.chars().count(), c.duration_ms)).collect();
         assert_eq!(short, [("ok", 256, Some(3)), ("declined", 2, Some(7)), ("requested", 0, None)]);
+    }
+
+    #[test]
+    fn an_id_that_was_used_for_two_calls_ends_both_and_is_told_once() {
+        let host = FakeHost::new();
+        let mut events = Events::new(&host);
+        let mut audit = Audit::default();
+        for at in [1, 2] {
+            audit.began(&mut events, &host, "a", "shell", &json!({ "at": at })).expect("told");
+        }
+        let ok = Finished { status: CallStatus::Ok, result: "r", duration_ms: None };
+        assert_eq!(audit.finished(&mut events, &host, "a", ok), Ok(true));
+        assert_eq!(audit.finished(&mut events, &host, "a", ok), Ok(false));
+        events.flush().expect("told");
+        assert_eq!(host.events().len(), 3);
+        let calls = audit.into_calls();
+        let short: Vec<_> = calls.iter().map(|call| (call.arguments.as_str(), call.status.as_str())).collect();
+        assert_eq!(short, [(r#"{"at":1}"#, "ok"), (r#"{"at":2}"#, "ok")]);
     }
 
     #[test]

@@ -32,6 +32,30 @@ pub fn parsed_or<T: DeserializeOwned>(host: &dyn Host, name: &str, default: T) -
     Ok(parsed(host, name)?.unwrap_or(default))
 }
 
+/// A text setting that must be one of some words; the first where it is unset.
+pub fn choice<T: Copy>(host: &dyn Host, name: &str, words: &[(&str, T)]) -> Result<T> {
+    let value = host.setting(name);
+    let known = match &value {
+        None => words.first(),
+        Some(value) => words.iter().find(|(word, _)| word == value),
+    };
+    known.map(|(_, meaning)| *meaning).ok_or_else(|| {
+        let mut can_be = String::new();
+        for (index, (word, _)) in words.iter().enumerate() {
+            let before = if index == 0 {
+                ""
+            } else if index + 1 == words.len() {
+                " or "
+            } else {
+                ", "
+            };
+            can_be.push_str(&format!("{before}`{word}`"));
+        }
+        let value = value.unwrap_or_default();
+        Error::invalid("setting", format!("setting `{name}` is `{value}`; it can be {can_be}"))
+    })
+}
+
 /// A loopback address that the host serves for the time of a run: what a vendor's program sends there passes the egress
 /// gate, which adds the credential that the program never sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +91,15 @@ mod tests {
         assert!(error.message.starts_with("setting `bad` has the value `seven`"), "{}", error.message);
         let error = text_required(&host, "none").expect_err("unset");
         assert_eq!(error.message, "setting `none` has no value");
+    }
+
+    #[test]
+    fn a_choice_is_one_of_its_words_and_the_first_when_unset() {
+        let words = [("fast", 1), ("slow", 2), ("no", 0)];
+        let host = FakeHost::new().setting("pace", "slow").setting("other", "slowly");
+        assert_eq!((choice(&host, "pace", &words), choice(&host, "none", &words)), (Ok(2), Ok(1)));
+        let error = choice(&host, "other", &words).expect_err("no such word");
+        assert_eq!(error.message, "setting `other` is `slowly`; it can be `fast`, `slow` or `no`");
     }
 
     #[test]

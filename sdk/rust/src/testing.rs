@@ -5,6 +5,7 @@
 //! plugin waits or the test says so.
 
 mod child;
+mod record;
 mod socket;
 
 use std::cell::{Cell, RefCell};
@@ -19,6 +20,7 @@ use crate::host::{
 };
 
 pub use child::{FakeChild, Step, command};
+pub use record::{assert_cuts_do_not_matter, record, record_short};
 pub use socket::{Dialed, FakeSocket};
 
 type AskFn = Box<dyn Fn(&Question) -> Result<Decision>>;

@@ -5,10 +5,12 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use console::Style;
+use midplane::Host;
+use midplane::core::agent::readiness::probe_time;
 use midplane::core::{Error, Result};
-use midplane::{Availability, Host};
+use midplane::readiness::{Part, ProfileReadiness};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::app::App;
 use crate::exit::Exit;
@@ -17,16 +19,17 @@ use crate::render::table::Table;
 /// Check this installation, and whether each profile could run
 #[derive(Debug, clap::Args)]
 pub(crate) struct DoctorArgs {
-    /// Ask the vendors, too, at most ten seconds each
+    /// Ask the vendors, too
     #[arg(long)]
     probe: bool,
+    /// How long each vendor may take to answer
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, requires = "probe")]
+    timeout: Duration,
     /// Only whether each agent could run, and why not
     #[arg(long)]
     agents: bool,
 }
 
-/// How long a vendor may take to answer.
-const PROBE: Duration = Duration::from_secs(10);
 /// How long the worker may take to say that it is there.
 const HELPER: Duration = Duration::from_secs(10);
 
@@ -34,7 +37,7 @@ const HELPER: Duration = Duration::from_secs(10);
 #[derive(Debug, Serialize)]
 struct Report {
     checks: Vec<Check>,
-    profiles: Vec<Readiness>,
+    profiles: Vec<Profile>,
 }
 
 /// One thing that must be in order.
@@ -47,15 +50,21 @@ struct Check {
     error: Option<Error>,
 }
 
-/// Whether a profile could run.
+/// Whether a profile could run, and what it rests on.
 #[derive(Debug, Serialize)]
-struct Readiness {
+struct Profile {
     profile: String,
     status: &'static str,
     reason: String,
     message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    package: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<String>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    metadata: Map<String, Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    parts: Vec<Part>,
 }
 
 pub(crate) async fn run(app: &App, args: DoctorArgs) -> anyhow::Result<Exit> {
@@ -147,7 +156,7 @@ impl Report {
     }
 
     async fn profiles(&mut self, host: &Host, args: &DoctorArgs) -> Result<()> {
-        let probe = if args.probe { PROBE } else { Duration::ZERO };
+        let probe = if args.probe { args.timeout } else { Duration::ZERO };
         for profile in host.profiles().await? {
             if args.agents && profile.kind.is_some_and(|kind| kind != "agent") {
                 continue;
@@ -155,9 +164,9 @@ impl Report {
             let name = profile.name.to_string();
             let found = match profile.error {
                 Some(error) => Err(error),
-                None => host.availability(&name, probe).await,
+                None => host.readiness(&name, probe).await,
             };
-            self.profiles.push(Readiness::new(name, found));
+            self.profiles.push(Profile::new(name, found));
         }
         Ok(())
     }
@@ -187,33 +196,69 @@ impl Report {
         }
         let mut table = Table::new(["PROFILE", "STATUS", "REASON", "MESSAGE"]);
         for profile in &self.profiles {
-            let version = profile.version.as_ref().map(|version| format!("version {version}")).unwrap_or_default();
-            let message = if profile.message.is_empty() { version } else { profile.message.clone() };
+            let message = match (&profile.package, &profile.version) {
+                (Some(package), Some(version)) => format!("{} ({package} {version})", profile.message),
+                _ => profile.message.clone(),
+            };
             table.row([profile.profile.clone(), profile.status.to_owned(), profile.reason.clone(), message]);
         }
         text.push('\n');
         text.push_str(&table.text(""));
+        let mut table = Table::new(["PROFILE", "LACKS", "NAME", "WHY", "WHAT TO DO"]);
+        let lacking = |profile: &Profile| {
+            let parts = profile.parts.iter().filter(|part| !part.ok).cloned();
+            parts.map(|part| (profile.profile.clone(), part)).collect::<Vec<_>>()
+        };
+        let lacking: Vec<(String, Part)> = self.profiles.iter().flat_map(lacking).collect();
+        for (profile, Part { what, name, detail, hint, .. }) in &lacking {
+            let hint = hint.clone().unwrap_or_default();
+            table.row([profile.clone(), (*what).to_owned(), name.clone(), detail.clone(), hint]);
+        }
+        if !lacking.is_empty() {
+            text.push('\n');
+            text.push_str(&table.text(""));
+        }
         text
     }
 }
 
-impl Readiness {
-    fn new(profile: String, found: Result<Availability>) -> Self {
+impl Profile {
+    fn new(profile: String, found: Result<ProfileReadiness>) -> Self {
         match found {
-            Ok(Availability { status, reason, message, version }) => Self { profile, status, reason, message, version },
+            Ok(ProfileReadiness { readiness, parts }) => Self {
+                profile,
+                status: readiness.status.as_str(),
+                reason: readiness.reason.as_str().to_owned(),
+                message: readiness.message,
+                package: readiness.package,
+                version: readiness.version,
+                metadata: readiness.metadata,
+                parts,
+            },
             Err(error) => Self {
                 profile,
                 status: "not-ready",
                 reason: error.code.into_owned(),
                 message: error.message,
+                package: None,
                 version: None,
+                metadata: Map::new(),
+                parts: Vec::new(),
             },
         }
     }
 }
 
+/// A time of the command line.
+fn seconds(text: &str) -> std::result::Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "it is no number".to_owned())?;
+    probe_time(seconds).map_err(|error| error.message)
+}
+
 #[cfg(test)]
 mod tests {
+    use midplane::core::agent::readiness::{Facts, Package, Probe, Readiness, Source, SourceState};
+
     use super::*;
 
     #[test]
@@ -222,16 +267,30 @@ mod tests {
         let mut report = Report { checks: Vec::new(), profiles: Vec::new() };
         report.check("folders", Ok("data /d, cache /c".to_owned()));
         assert_eq!(report.exit(), Exit::Done);
-        let ready = Availability {
-            status: "ready",
-            reason: String::new(),
-            message: String::new(),
-            version: Some("1.2".to_owned()),
+        let sources = vec![Source { said: Map::new(), state: SourceState::Held }];
+        let facts = Facts {
+            kind: "openai".to_owned(),
+            package: Package::There { name: Some("openai".to_owned()), version: Some("1.2".to_owned()) },
+            lacks: None,
+            sources,
+            probe: Probe::None,
         };
-        report.profiles.push(Readiness::new("playbook".to_owned(), Ok(ready)));
+        let part = |what, name: &str, ok, detail: &str, hint: Option<&str>| Part {
+            what,
+            name: name.to_owned(),
+            ok,
+            detail: detail.to_owned(),
+            hint: hint.map(str::to_owned),
+        };
+        let parts = vec![
+            part("program", "npx", false, "the program `npx` is not installed", Some("install it")),
+            part("secret", "OPENAI_API_KEY", true, "env:OPENAI_API_KEY", None),
+        ];
+        let ready = ProfileReadiness { readiness: Readiness::of(&facts), parts };
+        report.profiles.push(Profile::new("openai".to_owned(), Ok(ready)));
         report
             .profiles
-            .push(Readiness::new("odd".to_owned(), Err(Error::invalid("setting", "profile `odd`: \u{1b}[2J"))));
+            .push(Profile::new("odd".to_owned(), Err(Error::invalid("setting", "profile `odd`: \u{1b}[2J"))));
         report.check("store", Err(Error::invalid("store-damaged", "`db` is not a sound store").hint("move it away")));
         assert_eq!(report.exit(), Exit::Usage);
         insta::assert_snapshot!(report.text());

@@ -22,6 +22,7 @@ pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod schema;
 pub(crate) mod secret;
+pub(crate) mod session;
 
 /// Does what the command line says.
 pub(crate) async fn run(app: &App, command: Command) -> anyhow::Result<Exit> {
@@ -42,6 +43,7 @@ pub(crate) async fn run(app: &App, command: Command) -> anyhow::Result<Exit> {
         Command::Identity(command) => identity::run(app, command).await,
         Command::Context(command) => context::run(app, command).await,
         Command::Secret(command) => secret::run(app, command).await,
+        Command::Session(command) => session::run(app, command).await,
         Command::Doctor(args) => doctor::run(app, args).await,
         Command::Completions(args) => completions::run(app, args),
         // Done before there is an app.

@@ -100,6 +100,8 @@ pub fn gate_field(ours: &str) -> &str {
     match ours {
         "workspace" => "working_directory",
         "transcript" => "resume_from",
+        // There it is an argument of the adapter's constructor.
+        "settings.model" => "default_model",
         other => other,
     }
 }

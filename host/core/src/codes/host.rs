@@ -3,19 +3,10 @@
 //!
 //! Where a code can come with several kinds, the commonest stands here.
 
-use super::Code;
-use crate::ErrorKind;
-
-macro_rules! codes {
-    ($($kind:ident $code:literal: $meaning:literal => $recovery:literal;)*) => {
-        /// The codes, by what they are about.
-        pub const CODES: &[Code] = &[
-            $(Code { code: $code, kind: ErrorKind::$kind, meaning: $meaning, recovery: $recovery },)*
-        ];
-    };
-}
+use super::codes;
 
 codes! {
+    /// The codes, by what they are about.
     // ---- words, ids and files that people write
     Invalid "run-id-form":
         "A text is not the id of a run: 26 lower-case letters and digits."

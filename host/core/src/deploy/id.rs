@@ -12,35 +12,21 @@
 //! # What it never does
 //! It reads no clock and rolls no dice: time and random bytes are arguments.
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::limits::IDEMPOTENCY_WINDOW_MS;
-use crate::text::shown;
-use crate::{Digest, Error, Result};
+use crate::Digest;
+use crate::ids::text_id;
 
 /// What every deployment id begins with.
 pub const PREFIX: &str = "dep_";
 
-/// One deployment: [`PREFIX`] and 12 lower-case hex digits.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct DeploymentId(String);
+text_id!(
+    /// One deployment: [`PREFIX`] and 12 lower-case hex digits.
+    DeploymentId, "deployment id", "deployment-id", deployment_id
+);
 
 impl DeploymentId {
-    /// Takes a text that has the form of an id, and refuses any other (`invalid`, code `deployment-id`).
-    pub fn new(text: impl Into<String>) -> Result<Self> {
-        let text = text.into();
-        match text.strip_prefix(PREFIX) {
-            Some(digits) if is_lower_hex(digits, 12) => Ok(Self(text)),
-            _ => Err(Error::invalid("deployment-id", format!("`{}` is not the id of a deployment", shown(&text, 60)))
-                .hint("an id is `dep_` and 12 digits of `0-9a-f`, such as `dep_a1b2c3d4e5f6`")),
-        }
-    }
-
     /// An id from random bytes of the caller's.
     #[must_use]
     pub fn from_random(random: [u8; 6]) -> Self {
@@ -52,12 +38,6 @@ impl DeploymentId {
     #[must_use]
     pub fn of(content: &Content<'_>) -> Self {
         Self(format!("{PREFIX}{}", content.digest().short()))
-    }
-
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 }
 
@@ -95,32 +75,16 @@ impl Content<'_> {
     }
 }
 
-/// What a client sends with a request so that sending it again does not do it again: 32 lower-case hex digits.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct IdempotencyKey(String);
+text_id!(
+    /// What a client sends with a request so that sending it again does not do it again: 32 lower-case hex digits.
+    IdempotencyKey, "idempotency key", "idempotency-key", idempotency_key
+);
 
 impl IdempotencyKey {
-    /// Takes a text that has the form of a key, and refuses any other (`invalid`, code `idempotency-key`).
-    pub fn new(text: impl Into<String>) -> Result<Self> {
-        let text = text.into();
-        if is_lower_hex(&text, 32) {
-            return Ok(Self(text));
-        }
-        Err(Error::invalid("idempotency-key", format!("`{}` is not an idempotency key", shown(&text, 60)))
-            .hint("a key is 32 digits of `0-9a-f`, the same for each try of one request"))
-    }
-
     /// A key from random bytes of the caller's.
     #[must_use]
     pub fn from_random(random: [u8; 16]) -> Self {
         Self(hex(&random))
-    }
-
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 
     /// Whether a key that was first seen at `created_ms` still stands for its request at `now_ms`. A clock that was
@@ -131,45 +95,22 @@ impl IdempotencyKey {
     }
 }
 
-macro_rules! as_text {
-    ($name:ident) => {
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        impl AsRef<str> for $name {
-            fn as_ref(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = Error;
-            fn from_str(text: &str) -> Result<Self> {
-                Self::new(text)
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = Error;
-            fn try_from(text: String) -> Result<Self> {
-                Self::new(text)
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(id: $name) -> Self {
-                id.0
-            }
-        }
-    };
+fn deployment_id(text: &str) -> Result<(), &'static str> {
+    let digits = text.strip_prefix(PREFIX).unwrap_or_default();
+    if is_lower_hex(digits, 12) {
+        Ok(())
+    } else {
+        Err("it is `dep_` and 12 digits of `0-9a-f`, such as `dep_a1b2c3d4e5f6`")
+    }
 }
-pub(super) use as_text;
 
-as_text!(DeploymentId);
-as_text!(IdempotencyKey);
+fn idempotency_key(text: &str) -> Result<(), &'static str> {
+    if is_lower_hex(text, 32) {
+        Ok(())
+    } else {
+        Err("it is 32 digits of `0-9a-f`, the same for each try of one request")
+    }
+}
 
 fn is_lower_hex(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))

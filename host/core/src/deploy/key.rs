@@ -3,14 +3,8 @@
 //! The layout (`artifacts/ID/artifact.zip`, `build/ID`) is runtm-shared's; it built keys from any text, `../../x` included,
 //! and let the store find out. Here a key that could leave its place cannot be made.
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
-
-use super::id::{DeploymentId, as_text};
-use crate::text::shown;
-use crate::{Error, Result};
+use super::id::DeploymentId;
+use crate::ids::text_id;
 
 /// Bytes of a whole key: what object stores allow.
 pub const KEY_BYTES_MAX: usize = 1024;
@@ -18,26 +12,12 @@ pub const KEY_BYTES_MAX: usize = 1024;
 /// Bytes of one segment: what file systems allow for a name.
 pub const SEGMENT_BYTES_MAX: usize = 255;
 
-/// A key: segments joined by `/`, none of them empty, `.` or `..`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct StorageKey(String);
-
-as_text!(StorageKey);
+text_id!(
+    /// A key: segments joined by `/`, none of them empty, `.` or `..`.
+    StorageKey, "storage key", "storage-key", check
+);
 
 impl StorageKey {
-    /// Takes a text that has the form of a key, and refuses any other (`invalid`, code `storage-key`).
-    pub fn new(text: impl Into<String>) -> Result<Self> {
-        let text = text.into();
-        match check(&text) {
-            Ok(()) => Ok(Self(text)),
-            Err(why) => {
-                Err(Error::invalid("storage-key", format!("`{}` is not a storage key: {why}", shown(&text, 120)))
-                    .hint("a key is relative, such as `artifacts/dep_a1b2c3d4e5f6/artifact.zip`"))
-            }
-        }
-    }
-
     /// Where the packed artifact of a deployment lies.
     #[must_use]
     pub fn artifact(id: &DeploymentId) -> Self {
@@ -50,12 +30,6 @@ impl StorageKey {
         Self(format!("build/{id}"))
     }
 
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// Its segments; at least one.
     pub fn segments(&self) -> impl Iterator<Item = &str> {
         self.0.split('/')
@@ -64,7 +38,7 @@ impl StorageKey {
 
 fn check(text: &str) -> Result<(), &'static str> {
     if text.is_empty() {
-        return Err("it is empty");
+        return Err("it is empty; a key is relative, such as `artifacts/dep_a1b2c3d4e5f6/artifact.zip`");
     }
     if text.len() > KEY_BYTES_MAX {
         return Err("it has more than 1024 bytes");

@@ -19,8 +19,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::codes::Code;
-use crate::{Error, ErrorKind, Result};
+use crate::codes::codes;
+use crate::{Error, Result};
 
 /// What a caller asks for that sends no heartbeat: the six hours after which the original forgets its counter.
 pub const TTL_MS_WITHOUT_HEARTBEAT: u64 = 21_600_000;
@@ -34,39 +34,24 @@ pub const LEASES_MAX: usize = 10_000;
 /// Bytes of the name of an owner, a resource or a tenant.
 pub const NAME_BYTES_MAX: usize = 256;
 
-/// The codes of leases.
-pub const CODES: &[Code] = &[
-    Code {
-        code: "lease-limit",
-        kind: ErrorKind::Limit,
-        meaning: "as many are at it as may be at once",
-        recovery: "wait until one is done, or raise the limit",
-    },
-    Code {
-        code: "lease-lost",
-        kind: ErrorKind::Conflict,
-        meaning: "the lease expired, was released, or was taken anew by its owner under a later fence",
-        recovery: "stop what it protected, and acquire again",
-    },
-    Code {
-        code: "lease-name",
-        kind: ErrorKind::Invalid,
-        meaning: "an owner, a resource or a tenant of a lease has no name, or not one that can be kept",
-        recovery: "use 1 to 256 bytes without control characters",
-    },
-    Code {
-        code: "lease-ttl",
-        kind: ErrorKind::Invalid,
-        meaning: "the time to the next heartbeat is zero, or longer than a week",
-        recovery: "give it in milliseconds: a few times as long as the owner needs between two heartbeats",
-    },
-    Code {
-        code: "leases-full",
-        kind: ErrorKind::Limit,
-        meaning: "a scope without a limit holds as many leases as can be kept",
-        recovery: "release what is done with, or set a limit",
-    },
-];
+codes! {
+    /// The codes of leases.
+    Limit "lease-limit":
+        "As many are at it as may be at once."
+        => "Wait until one is done, or raise the limit.";
+    Conflict "lease-lost":
+        "The lease expired, was released, or was taken anew by its owner under a later fence."
+        => "Stop what it protected, and acquire again.";
+    Invalid "lease-name":
+        "An owner, a resource or a tenant of a lease has no name, or not one that can be kept."
+        => "Use 1 to 256 bytes without control characters.";
+    Invalid "lease-ttl":
+        "The time to the next heartbeat is zero, or longer than a week."
+        => "Give it in milliseconds: a few times as long as the owner needs between two heartbeats.";
+    Limit "leases-full":
+        "A scope without a limit holds as many leases as can be kept."
+        => "Release what is done with, or set a limit.";
+}
 
 /// What is leased, and to whom it is rationed. Two parts, not one joined text: no pair can be taken for another.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -282,6 +267,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ErrorKind;
 
     fn request(owner: &str, limit: impl Into<Option<i64>>) -> Request {
         Request { owner: owner.to_owned(), limit: limit.into(), ttl_ms: 100 }

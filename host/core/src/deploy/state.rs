@@ -21,8 +21,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::codes::Code;
-use crate::{Error, ErrorKind, Result};
+use crate::codes::codes;
+use crate::{Error, Result};
 
 /// Bytes of a reason. It is a sentence for a list, not a log.
 pub const REASON_BYTES_MAX: usize = 1024;
@@ -30,51 +30,30 @@ pub const REASON_BYTES_MAX: usize = 1024;
 /// Bytes of the id of what has a state.
 pub const ID_BYTES_MAX: usize = 256;
 
-/// The codes of all machines.
-pub const CODES: &[Code] = &[
-    Code {
-        code: "deployment-transition",
-        kind: ErrorKind::Conflict,
-        meaning: "a deployment in this state never goes to that state",
-        recovery: "look at its state; a deployment that failed or is ready is queued again, a destroyed one is made anew",
-    },
-    Code {
-        code: "session-transition",
-        kind: ErrorKind::Conflict,
-        meaning: "a session in this state never goes to that state",
-        recovery: "look at its state; a stopped session runs again when it is attached, a destroyed one is started anew",
-    },
-    Code {
-        code: "sandbox-transition",
-        kind: ErrorKind::Conflict,
-        meaning: "a sandbox in this state never goes to that state",
-        recovery: "look at its state; it follows the session that it belongs to",
-    },
-    Code {
-        code: "transition-order",
-        kind: ErrorKind::Conflict,
-        meaning: "a transition leaves a state in which the thing is not",
-        recovery: "read where it stands and decide again",
-    },
-    Code {
-        code: "transition-reason",
-        kind: ErrorKind::Invalid,
-        meaning: "a transition needs a reason, and this one has none or too long a one",
-        recovery: "say in one sentence why the state changes",
-    },
-    Code {
-        code: "machine-id",
-        kind: ErrorKind::Invalid,
-        meaning: "what has a state has no id, or not one that can be kept",
-        recovery: "use 1 to 256 bytes without control characters",
-    },
-    Code {
-        code: "state-word",
-        kind: ErrorKind::Invalid,
-        meaning: "this machine has no state of that name",
-        recovery: "use one of the states that the message lists",
-    },
-];
+codes! {
+    /// The codes of all machines.
+    Conflict "deployment-transition":
+        "A deployment in this state never goes to that state."
+        => "Look at its state; a deployment that failed or is ready is queued again, a destroyed one is made anew.";
+    Conflict "session-transition":
+        "A session in this state never goes to that state."
+        => "Look at its state; a stopped session runs again when it is attached, a destroyed one is started anew.";
+    Conflict "sandbox-transition":
+        "A sandbox in this state never goes to that state."
+        => "Look at its state; it follows the session that it belongs to.";
+    Conflict "transition-order":
+        "A transition leaves a state in which the thing is not."
+        => "Read where it stands and decide again.";
+    Invalid "transition-reason":
+        "A transition needs a reason, and this one has none or too long a one."
+        => "Say in one sentence why the state changes.";
+    Invalid "machine-id":
+        "What has a state has no id, or not one that can be kept."
+        => "Use 1 to 256 bytes without control characters.";
+    Invalid "state-word":
+        "This machine has no state of that name."
+        => "Use one of the states that the message lists.";
+}
 
 /// A way from a state to the next. `from` is unset for the creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -327,6 +306,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ErrorKind;
 
     /// Walks a machine at random and checks what must hold of every walk. For the tests of each machine.
     pub(in crate::deploy) fn walk<S: Machine>(steps: &[usize]) {

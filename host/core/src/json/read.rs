@@ -306,11 +306,13 @@ impl Reader<'_> {
         let mut whole = 0_u64;
         // Eight bytes at a time; it may wrap, but not within the digits after which it is used.
         while let Some((digits, value)) = word_at(self.bytes, at).and_then(leading_digits) {
-            whole = whole.wrapping_mul(POWERS[digits]).wrapping_add(value);
-            at += digits;
             if digits < 8 {
+                whole = whole.wrapping_mul(POWERS[digits]).wrapping_add(value);
+                at += digits;
                 break;
             }
+            whole = whole.wrapping_mul(POWERS[8]).wrapping_add(value);
+            at += 8;
         }
         while let digit @ 0..=9 = self.byte(at).wrapping_sub(b'0') {
             whole = whole.wrapping_mul(10).wrapping_add(u64::from(digit));
@@ -406,17 +408,18 @@ fn closing(in_object: bool) -> u8 {
     if in_object { b'}' } else { b']' }
 }
 
-/// The first place from `at` on with a quote, a backslash or a control character, or the end.
+/// The first place from `start` on with a quote, a backslash or a control character, or the end.
 #[inline(always)]
-fn plain_end(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+fn plain_end(bytes: &[u8], start: usize) -> usize {
+    let (blocks, rest) = bytes.get(start..).unwrap_or_default().as_chunks();
+    let mut at = start;
+    for block in blocks {
         let ends = ends(*block);
         if ends != 0 {
             return at + ends.trailing_zeros() as usize;
         }
         at += BLOCK;
     }
-    let rest = bytes.get(at..).unwrap_or_default();
     at + rest.iter().position(|byte| matches!(byte, 0..0x20 | b'"' | b'\\')).unwrap_or(rest.len())
 }
 

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::ErrorKind;
 
 fn config() -> Value {
     json!({

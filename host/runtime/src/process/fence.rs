@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use midplane_core::sandbox::{Ports, Sandbox};
+use midplane_core::session::reach::Kernel;
 use midplane_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -52,8 +53,8 @@ pub(crate) fn offered() -> &'static Stands {
         let nothing = Sandbox { read: Vec::new(), write: Vec::new(), connect: no_port(), listen: no_port() };
         match std::thread::spawn(move || system::restrict(&nothing)).join() {
             Ok(Ok(stands)) => stands,
-            Ok(Err(error)) => Stands { text: format!("none: {}", error.message), whole: false },
-            Err(_) => Stands { text: "none: it cannot be tried".to_owned(), whole: false },
+            Ok(Err(error)) => Stands::nothing(format!("none: {}", error.message)),
+            Err(_) => Stands::nothing("none: it cannot be tried".to_owned()),
         }
     });
     &OFFERED
@@ -66,6 +67,14 @@ pub(crate) struct Stands {
     pub(crate) text: String,
     /// Whether that is all that was asked for.
     pub(crate) whole: bool,
+    /// In parts.
+    pub(crate) kernel: Kernel,
+}
+
+impl Stands {
+    fn nothing(text: String) -> Self {
+        Self { text, whole: false, kernel: Kernel { files: false, tcp: false } }
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -79,7 +88,7 @@ mod system {
 
     use rustix::thread::{CapabilitySet, CapabilitySets};
 
-    use super::Stands;
+    use super::{Kernel, Stands};
 
     /// The newest rules that are asked for. A newer kernel adds none that a program was not tested under.
     const NEWEST: ABI = ABI::V6;
@@ -116,10 +125,7 @@ mod system {
     pub(super) fn restrict(sandbox: &Sandbox) -> Result<Stands> {
         let status = enforce(sandbox).map_err(|error| failed(&error))?;
         let LandlockStatus::Available { effective_abi, .. } = status.landlock else {
-            return Ok(Stands {
-                text: "none: this kernel has no Landlock, or it is not enabled".to_owned(),
-                whole: false,
-            });
+            return Ok(Stands::nothing("none: this kernel has no Landlock, or it is not enabled".to_owned()));
         };
         let mut stands = vec!["files"];
         let since = |abi| effective_abi >= abi;
@@ -136,6 +142,7 @@ mod system {
             text: format!("landlock {abi}: {}", stands.join(", ")),
             // The first two releases of it cannot keep a program from cutting a file short.
             whole: since(ABI::V3) && (since(ABI::V4) || !wanted_tcp),
+            kernel: Kernel { files: since(ABI::V3), tcp: since(ABI::V4) },
         })
     }
 
@@ -197,7 +204,7 @@ mod system {
     }
 
     pub(super) fn restrict(_sandbox: &Sandbox) -> Result<Stands> {
-        Ok(Stands { text: "none: this system has no Landlock".to_owned(), whole: false })
+        Ok(Stands::nothing("none: this system has no Landlock".to_owned()))
     }
 }
 

@@ -60,6 +60,8 @@ pub(crate) struct Launch {
     pub(crate) env: Vec<(OsString, OsString)>,
     /// Whether it gets a pipe for its standard input; else that is at its end.
     pub(crate) stdin: bool,
+    /// A terminal for its standard input and output, instead of pipes. Only with a helper.
+    pub(crate) terminal: Option<OwnedFd>,
     /// What it is kept from.
     pub(crate) confinement: Confinement,
     /// The program whose `helper child` watches over it.
@@ -130,10 +132,15 @@ impl Group {
         self.exit.clone()
     }
 
-    /// What the program is kept from, and whether someone sees to the end of all that it starts.
-    pub(crate) fn audit(&self, program: &str) -> Audit {
+    /// What the program is kept from, and whether someone sees to the end of all that it starts, in words.
+    pub(crate) fn sandbox(&self) -> String {
         let supervised = if self.supervisor.is_some() { "supervised" } else { "not supervised" };
-        let outcome = format!("{}; {supervised}", self.sandbox);
+        format!("{}; {supervised}", self.sandbox)
+    }
+
+    /// The same for the audit.
+    pub(crate) fn audit(&self, program: &str) -> Audit {
+        let outcome = self.sandbox();
         Audit { act: "sandbox", target: shown(program, 200), outcome, grant: None, duration_ms: 0, size_bytes: 0 }
     }
 
@@ -245,6 +252,10 @@ fn handle(leader: Pid, supervisor: Option<(UnixStream, Pid)>, sandbox: String) -
 
 /// The watcher of a program that is the host's own child.
 fn alone(launch: &Launch, begun: Hand) {
+    if launch.terminal.is_some() {
+        let why = "a program at a terminal needs a helper program, and this host was made without one";
+        return drop(begun.send(Err(Failure::Confined(Error::unsupported("helper", why)))));
+    }
     let started = fence::enter(&launch.confinement).map_err(Failure::Confined).and_then(|sandbox| {
         let child = Command::new(&launch.program)
             .args(&launch.args)
@@ -295,6 +306,8 @@ fn supervised(helper: &Path, mut launch: Launch, begun: Hand) {
         let (group, kept) = handle(asked.leader, Some((ours, pid)), asked.sandbox);
         Ok((Begun { group, stdin: asked.stdin, stdout, stderr }, kept))
     });
+    // Only the program's side is left open, so that ours is at its end when the program is.
+    launch.terminal = None;
     let (handed, Kept { tell, released }) = match asked {
         Ok(begun) => begun,
         Err(failure) => {
@@ -375,7 +388,8 @@ struct Asked {
 fn ask(socket: &UnixStream, launch: &Launch) -> Result<Asked, Failure> {
     let lost = |error: io::Error| Failure::System(None, format!("its supervisor does not work: {error}"));
     let (theirs, ours) = if launch.stdin { Some(io::pipe().map_err(lost)?) } else { None }.unzip();
-    Order::new(launch).send(socket, theirs.as_ref().map(AsFd::as_fd)).map_err(lost)?;
+    let passed = launch.terminal.as_ref().map(AsFd::as_fd).or_else(|| theirs.as_ref().map(AsFd::as_fd));
+    Order::new(launch).send(socket, passed).map_err(lost)?;
     drop(theirs);
     // One line and no more, since what follows is read elsewhere.
     let mut line = Vec::new();

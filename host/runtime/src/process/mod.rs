@@ -6,6 +6,7 @@
 //! - [`supervise`]: the helper process above a program, which leaves nothing of it behind; [`order`]: what host and it say
 //! - [`fence`]: the sandbox, put up by the thread that starts the program
 //! - [`mod@pump`]: from an output pipe to whoever keeps the bytes, cleaned of secrets
+//! - [`terminal`]: a terminal of a program's own
 //! - [`stdin`]: the queue of a child's standard input
 //! - [`ws`]: websockets to a child's own port; [`proc`]: whose a port is
 //! - here: gates, environment and working directory of a start; a child's unread output
@@ -23,6 +24,7 @@ mod proc;
 pub(crate) mod pump;
 mod stdin;
 pub(crate) mod supervise;
+pub(crate) mod terminal;
 mod ws;
 // They look at `/proc` and make FIFOs.
 #[cfg(all(test, target_os = "linux"))]

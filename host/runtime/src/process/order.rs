@@ -1,7 +1,7 @@
 //! What host and supervisor say to each other over the socket between them.
 //!
 //! ```text
-//! host ──► one byte with the program's standard input, the order as a line ──► letters: I, T, K ──► end: kill all ──► supervisor
+//! host ──► one byte with the program's standard input or terminal, the order as a line ──► letters: I, T, K ──► end: kill all ──► supervisor
 //! host ◄── a line: started or refused ◄── a line: how the program ended ◄── end: nothing is left ◄── supervisor
 //! ```
 //! The order holds the program's environment, secrets included: it is on no argument vector and in no environment but the
@@ -40,6 +40,8 @@ pub(super) struct Order {
     cwd: Vec<u8>,
     env: Vec<(Vec<u8>, Vec<u8>)>,
     confinement: Confinement,
+    /// Whether what came along is a terminal of the program's own.
+    terminal: bool,
 }
 
 /// What the supervisor says.
@@ -95,7 +97,13 @@ impl Order {
             cwd: launch.cwd.as_os_str().as_bytes().to_vec(),
             env: launch.env.iter().map(|(name, value)| (bytes(name), bytes(value))).collect(),
             confinement: launch.confinement.clone(),
+            terminal: launch.terminal.is_some(),
         }
+    }
+
+    /// Whether what came along is a terminal.
+    pub(super) fn is_terminal(&self) -> bool {
+        self.terminal
     }
 
     /// Program, arguments, working directory, environment, confinement.

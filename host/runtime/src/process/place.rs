@@ -1,4 +1,5 @@
-//! Where the programs of one call run: their home, their temporary files, their sandbox, their supervisor.
+//! Where the programs of one call run: their home, their temporary files, their sandbox, their supervisor. A call within a
+//! session has the session's home, and is kept from more.
 //!
 //! ```text
 //! <state>/homes/<profile>/          HOME: lasts between runs, so that a vendor's conversations can be resumed
@@ -8,6 +9,7 @@
 //! Nothing of the operator's home is in it. What a program signs in with or remembers stays with the profile.
 
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -18,6 +20,7 @@ use rustix::fs::{Access, access};
 use super::fence::{self, Confinement};
 use super::group::{Group, Launch, Pipes, host_path};
 use crate::helper::private_folder;
+use crate::sessions::ground::Within;
 use crate::workspace::Workspace;
 
 /// What all calls of a host share of it.
@@ -36,6 +39,8 @@ pub(crate) struct Place {
     workspace: Option<(Arc<Workspace>, bool)>,
     settings: SandboxSettings,
     network: bool,
+    /// The session that the call is a part of, and whether its programs may change what that lets them.
+    within: Option<(Arc<Within>, bool)>,
     /// Loopback ports that the host serves for the run.
     endpoints: Mutex<Vec<u16>>,
     /// Made when the first program starts, removed with this.
@@ -68,7 +73,18 @@ impl Place {
         network: bool,
     ) -> Self {
         let home = ground.homes.join(profile.as_str());
-        Self { ground, home, workspace, settings, network, endpoints: Mutex::default(), temporary: OnceLock::new() }
+        let (endpoints, temporary) = (Mutex::default(), OnceLock::new());
+        Self { ground, home, workspace, settings, network, within: None, endpoints, temporary }
+    }
+
+    /// The same within a session, of whose folders its programs may change some only if they may change anything.
+    pub(crate) fn within(mut self, within: Option<Arc<Within>>, writes: bool) -> Self {
+        if let Some(within) = within {
+            self.home.clone_from(&within.home);
+            self.serve(within.proxy.as_ref().map(|proxy| proxy.port));
+            self.within = Some((within, writes));
+        }
+        self
     }
 
     /// Names loopback ports that the host serves for the run: programs that are started afterwards reach them.
@@ -114,12 +130,26 @@ impl Place {
         all.extend(env);
         let confinement = self.confinement(&program, &scripts, temporary);
         let helper = self.ground.helper.clone();
-        Group::start(Launch { program, args, cwd, env: all, stdin, confinement, helper }).await
+        Group::start(Launch { program, args, cwd, env: all, stdin, terminal: None, confinement, helper }).await
+    }
+
+    /// Starts a program at a terminal of its own, whose inner side is given.
+    pub(crate) async fn start_at(&self, start: Start, terminal: OwnedFd) -> Result<Group> {
+        let Start { program, mut scripts, args, cwd, env, stdin: _ } = start;
+        let temporary = self.temporary()?;
+        let mut all = self.variables(&temporary);
+        all.extend(env);
+        // It becomes the program, inside the sandbox.
+        scripts.extend(self.ground.helper.clone());
+        let confinement = self.confinement(&program, &scripts, temporary);
+        let (terminal, helper) = (Some(terminal), self.ground.helper.clone());
+        let launch = Launch { program, args, cwd, env: all, stdin: false, terminal, confinement, helper };
+        Group::start(launch).await.map(|(group, _)| group)
     }
 
     fn variables(&self, temporary: &Path) -> Vec<(OsString, OsString)> {
         let below = |name: &str| self.home.join(name).into_os_string();
-        vec![
+        let mut all: Vec<(OsString, OsString)> = vec![
             ("PATH".into(), host_path()),
             ("HOME".into(), self.home.clone().into()),
             ("XDG_CONFIG_HOME".into(), below(".config")),
@@ -127,7 +157,11 @@ impl Place {
             ("XDG_STATE_HOME".into(), below(".local/state")),
             ("XDG_CACHE_HOME".into(), below(".cache")),
             ("TMPDIR".into(), temporary.join("tmp").into()),
-        ]
+        ];
+        if let Some(proxy) = self.within.as_ref().and_then(|(within, _)| within.proxy.as_ref()) {
+            all.extend(proxy.variables());
+        }
+        all
     }
 
     fn confinement(&self, program: &Path, scripts: &[PathBuf], temporary: PathBuf) -> Confinement {
@@ -143,7 +177,13 @@ impl Place {
             endpoints: &self.endpoints(),
         };
         match Sandbox::decide(&self.settings, &around) {
-            Some(sandbox) => Confinement::Host { sandbox, required: self.settings.required },
+            Some(mut sandbox) => {
+                if let Some((within, writes)) = &self.within {
+                    within.reach.narrow(&mut sandbox, &self.endpoints());
+                    sandbox.write.extend(within.write.iter().filter(|_| *writes).cloned());
+                }
+                Confinement::Host { sandbox, required: self.settings.required }
+            }
             None => Confinement::Own,
         }
     }

@@ -13,7 +13,7 @@
 //! program's alone. On systems without `/proc` it ends the program's process group and no more.
 
 use std::io::{self, Read as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
@@ -84,18 +84,25 @@ fn run() -> io::Result<()> {
 }
 
 /// Starts the program from a thread that has entered its sandbox.
-fn start(order: Order, stdin: Option<std::os::fd::OwnedFd>) -> Result<(Pid, String), Report> {
+fn start(order: Order, stdin: Option<OwnedFd>) -> Result<(Pid, String), Report> {
+    let failed = |error: io::Error| Report::Failed(error.raw_os_error(), error.to_string());
+    let is_terminal = order.is_terminal();
     let (program, args, cwd, env, confinement) = order.parts();
+    let mut command = if is_terminal {
+        super::terminal::command(&program, &args, stdin.as_ref()).map_err(failed)?
+    } else {
+        let mut command = Command::new(program);
+        command.args(args).process_group(0);
+        command
+    };
     let sandbox = fence::enter(&confinement).map_err(Report::Refused)?;
-    let child = Command::new(program)
-        .args(args)
+    let child = command
         .current_dir(cwd)
         .env_clear()
         .envs(env)
         .stdin(stdin.map_or_else(Stdio::null, Stdio::from))
-        .process_group(0)
         .spawn()
-        .map_err(|error| Report::Failed(error.raw_os_error(), error.to_string()))?;
+        .map_err(failed)?;
     // Reaped with all others, by its number.
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     pid.map(|pid| (pid, sandbox)).ok_or_else(|| Report::Failed(None, "it has no number".to_owned()))

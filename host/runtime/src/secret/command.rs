@@ -42,6 +42,7 @@ pub(super) async fn read(location: &Location, env: &Environment) -> Result<Optio
         cwd: "/".into(),
         env: environment(&asked, env),
         stdin: false,
+        terminal: None,
         // It has to reach the operator's own keys; and an agent that it starts for them may stay.
         confinement: Confinement::Operator,
         helper: None,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cap_std::fs::{Dir, Metadata, MetadataExt, Permissions, PermissionsExt};
@@ -64,6 +64,8 @@ pub(super) struct Files {
     pub(super) file_bytes_max: u64,
     /// Bytes of an answer.
     pub(super) answer_bytes_max: usize,
+    /// The only folders that are changed, if there are some.
+    only: Option<Vec<RelPath>>,
     journal: Mutex<Journal>,
 }
 
@@ -91,8 +93,14 @@ impl Files {
             redactor,
             file_bytes_max: limits.tool_file_bytes_max,
             answer_bytes_max: usize::try_from(limits.tool_answer_bytes_max).unwrap_or(usize::MAX),
+            only: None,
             journal: Mutex::default(),
         }
+    }
+
+    /// The same with nothing changed outside of some folders.
+    pub(super) fn only(self, only: Option<Vec<RelPath>>) -> Self {
+        Self { only, ..self }
     }
 
     pub(super) fn dir(&self) -> &Dir {
@@ -180,7 +188,31 @@ impl Files {
             )
             .hint("use git itself, through `shell`, where that is granted"));
         }
-        Ok(())
+        self.in_write_paths(path)
+    }
+
+    /// Refuses what is not in one of the write paths, both by the place where it is and by where it leads, if it is a link.
+    fn in_write_paths(&self, path: &RelPath) -> Result<()> {
+        let Some(only) = &self.only else { return Ok(()) };
+        let inside = |real: &Path| only.iter().any(|folder| folder.is_root() || real.starts_with(folder.as_str()));
+        let (leads, lies) = (self.real(path), path.split().map(|(parent, name)| self.real(&parent).join(name)));
+        if inside(&leads) && lies.is_none_or(|lies| inside(&lies)) {
+            return Ok(());
+        }
+        let listed: Vec<String> = only.iter().map(|folder| format!("`{folder}`")).collect();
+        Err(Error::denied("write-path", format!("`{path}` is in no folder that this session may change"))
+            .hint(format!("it may change {}", if listed.is_empty() { "none".to_owned() } else { listed.join(", ") })))
+    }
+
+    /// Where a path really is: links followed as far as there is something.
+    fn real(&self, path: &RelPath) -> PathBuf {
+        let path = Path::new(path.as_str());
+        let there = path.ancestors().filter(|part| !part.as_os_str().is_empty());
+        let found = there.into_iter().find_map(|part| {
+            let rest = path.strip_prefix(part).ok()?;
+            Some(self.dir().canonicalize(part).ok()?.join(rest))
+        });
+        found.unwrap_or_else(|| path.to_owned())
     }
 
     /// The path with the links resolved that its last part goes through; a link to nothing is refused.

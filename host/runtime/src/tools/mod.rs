@@ -57,7 +57,7 @@ use self::tool::{Needs, OnFiles, Tool};
 use crate::call::Call;
 use crate::process::place::Place;
 use crate::rights::{Refused, Rights, grants_text};
-use crate::workspace::Workspace;
+use crate::workspace::{RelPath, Workspace};
 
 /// What a task says about tools, beside the rights of its profile.
 #[derive(Default)]
@@ -70,6 +70,8 @@ pub(crate) struct ToolPolicy {
     pub(crate) disallowed_tools: Vec<String>,
     /// Whether the task wants nothing changed, whatever was granted.
     pub(crate) filesystem_read_only: bool,
+    /// The only folders that file tools change, where the session of the run names some.
+    pub(crate) write_paths: Option<Vec<RelPath>>,
     /// The form of the wanted answer.
     pub(crate) output_schema: Option<Value>,
 }
@@ -118,7 +120,8 @@ impl HostTools {
         let files = policy
             .workspace
             .as_ref()
-            .map(|(workspace, _)| Arc::new(Files::new(Arc::clone(workspace), redactor.clone(), &call.limits)));
+            .map(|(workspace, _)| Files::new(Arc::clone(workspace), redactor.clone(), &call.limits))
+            .map(|files| Arc::new(files.only(policy.write_paths.clone())));
         let result = match &policy.output_schema {
             Some(schema) => Some(Arc::new(ReturnResult::new(schema, call.limits.output_bytes_max)?)),
             None => None,

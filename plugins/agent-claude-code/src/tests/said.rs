@@ -4,7 +4,7 @@
 use super::*;
 
 #[test]
-fn ark_14_4_an_error_result_keeps_turns_usage_and_cost_whatever_the_exit_code() {
+fn defect_14_04_an_error_result_keeps_turns_usage_and_cost_whatever_the_exit_code() {
     for (subtype, finish, kind, code) in [
         ("error_max_turns", "max_turns", ErrorKind::Limit, "max-turns"),
         ("error_max_budget_usd", "failed", ErrorKind::Limit, "budget"),
@@ -24,7 +24,7 @@ fn ark_14_4_an_error_result_keeps_turns_usage_and_cost_whatever_the_exit_code() 
 }
 
 #[test]
-fn ark_14_5_a_stream_without_a_result_is_failed_also_with_exit_0() {
+fn defect_14_05_a_stream_without_a_result_is_failed_also_with_exit_0() {
     let usage = json!({ "input_tokens": 10, "output_tokens": 5 });
     let mut said = text("only text");
     said["message"]["usage"] = usage;
@@ -42,7 +42,7 @@ fn ark_14_5_a_stream_without_a_result_is_failed_also_with_exit_0() {
 }
 
 #[test]
-fn ark_14_6_audits_are_by_id_with_durations_and_text_of_lists() {
+fn defect_14_06_audits_are_by_id_with_durations_and_text_of_lists() {
     let parts =
         json!([{ "type": "text", "text": "a" }, { "type": "image", "source": {} }, { "type": "text", "text": "b" }]);
     let mut steps = frames(&[
@@ -67,7 +67,7 @@ fn ark_14_6_audits_are_by_id_with_durations_and_text_of_lists() {
 }
 
 #[test]
-fn ark_14_8_allowed_tools_restrict_rather_than_preapprove() {
+fn defect_14_08_allowed_tools_restrict_rather_than_preapprove() {
     let hook = |id: &str, tool: &str, input: Value| {
         json!({ "type": "control_request", "request_id": id, "request": {
             "subtype": "hook_callback", "callback_id": crate::launch::HOOK, "tool_use_id": id,
@@ -107,7 +107,7 @@ fn ark_14_8_allowed_tools_restrict_rather_than_preapprove() {
 }
 
 #[test]
-fn ark_14_10_no_prompt_schema_or_server_stands_on_the_argument_vector() {
+fn defect_14_10_no_prompt_schema_or_server_stands_on_the_argument_vector() {
     let endpoint = FakeHost::new()
         .setting("program", "claude")
         .setting("endpoint.vendor.url", "http://127.0.0.1:9/r")
@@ -134,7 +134,7 @@ fn ark_14_10_no_prompt_schema_or_server_stands_on_the_argument_vector() {
 }
 
 #[test]
-fn ark_14_12_a_cancel_interrupts_and_keeps_what_was_heard() {
+fn defect_14_12_a_cancel_interrupts_and_keeps_what_was_heard() {
     let mut steps = frames(&[init(), tool_use("t-1", "Bash", json!({ "command": "sleep 60" }))]);
     steps.push(Step::Cancel);
     let (host, outcome) = play(steps);
@@ -148,7 +148,7 @@ fn ark_14_12_a_cancel_interrupts_and_keeps_what_was_heard() {
 }
 
 #[test]
-fn ark_14_14_a_flood_of_frames_is_not_kept() {
+fn defect_14_14_a_flood_of_frames_is_not_kept() {
     let count = 3_000;
     let part = "x".repeat(1_000);
     let mut steps = Vec::new();
@@ -167,7 +167,7 @@ fn ark_14_14_a_flood_of_frames_is_not_kept() {
 }
 
 #[test]
-fn ark_14_17_a_subagents_text_is_told_and_no_part_of_the_output() {
+fn defect_14_17_a_subagents_text_is_told_and_no_part_of_the_output() {
     let subagent = with(text("inner words"), "parent_tool_use_id", json!("t-9"));
     let piece = with(piece(json!({ "type": "text_delta", "text": "inner" })), "parent_tool_use_id", json!("t-9"));
     let (host, outcome) = play(frames(&[text("outer"), piece, subagent, text("end"), result("success", false)]));
@@ -305,7 +305,7 @@ fn errors_of_the_vendor_by_class() {
 }
 
 #[test]
-fn ark_14_13_limits_and_retries_of_the_vendor_are_told() {
+fn defect_14_13_limits_and_retries_of_the_vendor_are_told() {
     let retry = json!({
         "type": "system", "subtype": "api_retry", "attempt": 2, "max_retries": 10, "retry_delay_ms": 500,
         "error_status": 529, "error": "overloaded",

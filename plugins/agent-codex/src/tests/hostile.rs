@@ -39,15 +39,9 @@ fn a_program_that_misbehaves_gives_a_typed_outcome() {
         ("ends with another word", program(vec![says("x"), completed("paused", Value::Null)], nothing)),
         ("interrupts itself", program(vec![says("partial"), completed("interrupted", Value::Null)], nothing)),
         (
-            "speaks of another turn",
+            "writes garbage in the turn",
             program(
                 vec![
-                    Step::json(
-                        &json!({ "method": "item/completed", "params": { "threadId": THREAD, "turnId": "other", "item": { "type": "agentMessage", "id": "m", "text": "not mine", "phase": "final_answer" } } }),
-                    ),
-                    Step::json(
-                        &json!({ "method": "item/completed", "params": { "threadId": "subagent", "turnId": TURN, "item": { "type": "agentMessage", "id": "m", "text": "nor this" } } }),
-                    ),
                     Step::Line("{\"method\":1}".into()),
                     Step::Line("garbage".into()),
                     Step::Line("[]".into()),
@@ -95,8 +89,52 @@ fn a_program_that_misbehaves_gives_a_typed_outcome() {
     insta::assert_snapshot!(text);
 }
 
+/// Section 14 item 5: there a stream that ends early is a success when the exit code is 0.
 #[test]
-fn a_silent_vendor_is_interrupted() {
+fn defect_14_05_a_program_that_ends_in_the_turn_with_exit_0_is_no_success() {
+    let partial = [calls(), vec![says("All is"), Step::Exit(Exit::Code(0))]].concat();
+    let outcome = run(&host().child(program(partial, nothing)), task("x"));
+    let error = outcome.error.expect("typed");
+    assert_eq!((outcome.finish_reason.as_str(), error.code.as_str()), ("failed", "program-ended"));
+    assert_eq!((outcome.tool_calls.len(), outcome.session_id.as_deref()), (2, Some(THREAD)));
+}
+
+/// Section 14 item 14: there all that a vendor sends is kept, however much.
+#[test]
+fn defect_14_14_a_flood_is_bounded() {
+    let call = |n: usize| {
+        super::item(
+            "item/completed",
+            json!({ "type": "commandExecution", "id": format!("c{n}"), "command": "y".repeat(9_000), "status": "completed",
+                "exitCode": 0, "aggregatedOutput": "z".repeat(9_000), "durationMs": 1 }),
+        )
+    };
+    let mut turn: Vec<Step> = (0..2_000).map(call).collect();
+    turn.extend([says(&"w".repeat(3_000_000)), completed("completed", Value::Null)]);
+    let outcome = run(&host().child(program(turn, nothing)), task("x"));
+    assert_eq!((outcome.finish_reason.as_str(), outcome.tool_calls.len()), ("done", 1024));
+    assert_eq!(outcome.output.len(), 1024 * 1024);
+    let kept: usize = outcome.tool_calls.iter().map(|call| call.arguments.len() + call.result_preview.len()).sum();
+    assert!(kept < 2 * 1024 * 1024, "{kept}");
+}
+
+/// Section 14 item 17: there what a subagent says is joined into the output.
+#[test]
+fn defect_14_17_what_another_thread_or_turn_says_is_not_in_the_output() {
+    let other = |thread: &str, turn: &str| {
+        let item = json!({ "type": "agentMessage", "id": "m", "text": "not mine", "phase": "final_answer" });
+        Step::json(
+            &json!({ "method": "item/completed", "params": { "threadId": thread, "turnId": turn, "item": item } }),
+        )
+    };
+    let turn = vec![other(THREAD, "other"), other("subagent", TURN), says("mine"), completed("completed", Value::Null)];
+    let host = host().child(program(turn, nothing));
+    assert_eq!(run(&host, task("x")).output, "mine");
+    assert!(!host.event_lines().join("").contains("not mine"));
+}
+
+#[test]
+fn defect_14_13_a_silent_vendor_is_interrupted() {
     let host = host().setting("first_event_s", "5").setting("idle_s", "2").child(program(vec![], interruptible));
     let outcome = run(&host, task("x"));
     let error = outcome.error.expect("typed");

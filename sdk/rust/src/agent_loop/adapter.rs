@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | `base_url` | string | where the API is, read with [`base_url`] |
 //! | `model` | string | the model of a task that names none |
-//! | `models` | list | the models that a task may name; left out or empty, any |
+//! | `models` | list | the models that may be used; left out, any |
 //! | `retries_max` | integer | repeats of one request of whose reply nothing was heard; 4 |
 //! | `retry_wait_max_s` | integer | longest wait before a repeat, in seconds; 120 |
 
@@ -52,13 +52,9 @@ pub trait Adapter: Vendor + Sized {
     /// The vendor by the settings of the profile. Errors of kind `invalid`, code `setting`.
     fn configured(host: &dyn Host) -> Result<Self>;
 
-    /// Takes how hard to think, in the vendor's words. An error refuses the task, with what would do.
-    fn set_effort(&mut self, effort: &str) -> Result<()>;
-
-    /// The same for a vendor whose words depend on the model, which is the task's or that of the settings.
-    fn set_effort_of(&mut self, effort: &str, _model: &str) -> Result<()> {
-        self.set_effort(effort)
-    }
+    /// Whether the model, which is the task's or that of the settings, can be told to think so hard, in the vendor's
+    /// words. An error refuses the task, with what would do.
+    fn check_effort(&self, effort: &str, model: &str) -> Result<()>;
 
     /// A request that costs nothing and is answered with success only if the credential is right.
     fn probe(&self) -> Builder;
@@ -83,11 +79,11 @@ impl<A: Adapter> Agent for A {
     }
 
     fn validate(host: &dyn Host, task: &Task) -> Vec<Issue> {
-        let mut vendor = A::configured(host);
+        let vendor = A::configured(host);
         let mut issues = Vec::new();
-        issues.extend(model_issue(host, task));
-        if let (Some(effort), Ok(vendor)) = (&task.reasoning_effort, &mut vendor)
-            && let Err(error) = vendor.set_effort_of(effort, &model(host, task))
+        issues.extend(agent::model(host, task, None).err());
+        if let (Some(effort), Ok(vendor)) = (&task.reasoning_effort, &vendor)
+            && let Err(error) = vendor.check_effort(effort, &model(host, task))
         {
             issues.push(issue("reasoning_effort", error.message));
         }
@@ -104,9 +100,9 @@ impl<A: Adapter> Agent for A {
     }
 
     fn run(host: &dyn Host, task: Task) -> Result<Outcome> {
-        let mut vendor = A::configured(host)?;
+        let vendor = A::configured(host)?;
         if let Some(effort) = &task.reasoning_effort {
-            vendor.set_effort_of(effort, &model(host, &task))?;
+            vendor.check_effort(effort, &model(host, &task))?;
         }
         super::run(host, &vendor, &task, &options(host, task.model.as_deref())?)
     }
@@ -123,6 +119,14 @@ pub fn base_url(host: &dyn Host) -> Result<String> {
         ));
     }
     Ok(base_url.to_owned())
+}
+
+/// The setting that bounds the tokens of one reply; unset where it is not given. `invalid` code `setting` for 0.
+pub fn reply_tokens(host: &dyn Host, name: &str) -> Result<Option<u32>> {
+    match settings::parsed(host, name)? {
+        Some(0) => Err(Error::invalid("setting", format!("setting `{name}` is 0, and a reply has at least 1"))),
+        tokens => Ok(tokens),
+    }
 }
 
 /// The options of the loop, from the settings; `model` is the task's, where it names one.
@@ -142,25 +146,6 @@ pub fn options(host: &dyn Host, model: Option<&str>) -> Result<Options> {
 /// The model of the task; empty where neither it nor the settings name one, which is refused elsewhere.
 fn model(host: &dyn Host, task: &Task) -> String {
     task.model.clone().or_else(|| settings::text(host, "model")).unwrap_or_default()
-}
-
-/// Why the model that the task names is refused.
-fn model_issue(host: &dyn Host, task: &Task) -> Option<Issue> {
-    let model = task.model.as_deref()?;
-    if model.trim().is_empty() {
-        return Some(issue("model", "the model is blank; leave it out for the one of the settings"));
-    }
-    let allowed: Vec<String> = match settings::parsed_or(host, "models", Vec::new()) {
-        Ok(allowed) => allowed,
-        Err(error) => return Some(issue("settings", error.message)),
-    };
-    if allowed.is_empty() || allowed.iter().any(|name| name == model) {
-        return None;
-    }
-    Some(issue(
-        "model",
-        format!("the model `{model}` is not among those that the setting `models` allows: `{}`", allowed.join("`, `")),
-    ))
 }
 
 /// What no API of a model can honour, because the host's tools do the work.
@@ -246,7 +231,7 @@ mod tests {
             base_url(host).map(|_| Self)
         }
 
-        fn set_effort(&mut self, effort: &str) -> Result<()> {
+        fn check_effort(&self, effort: &str, _model: &str) -> Result<()> {
             match effort {
                 "low" | "high" => Ok(()),
                 _ => Err(Error::invalid("reasoning-effort", format!("`{effort}` is neither `low` nor `high`"))),
@@ -272,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn all_reasons_to_refuse_a_task_are_given_in_the_order_of_its_fields() {
+    fn defect_14_15_all_reasons_to_refuse_a_task_are_given_in_the_order_of_its_fields() {
         let mut wrong = task("x");
         wrong.model = Some("toy-9".into());
         wrong.reasoning_effort = Some("extreme".into());

@@ -17,7 +17,8 @@
 //! - [`Vendor`], [`Decoder`], [`Turn`], [`Reply`], [`run`]: this file, and the order of things in a run
 //! - [`adapter`]: settings, declarations, refusals and availability, the same for every adapter
 //! - [`exchange`]: one model turn: send, stream, retry
-//! - [`parts`]: pieces of a translation that most vendors need
+//! - [`parts`], [`blocks`]: pieces of a translation that most vendors need
+//! - [`fault`]: what a vendor's error means
 //! - [`retry`]: how long to wait, as a pure function
 //! - [`ledger`]: what was used
 //! - [`transcript`]: the messages, kept in `kv`
@@ -27,7 +28,9 @@
 //! It knows no vendor, runs no tool itself, and never repeats a request whose output the caller has seen.
 
 pub mod adapter;
+pub mod blocks;
 pub mod exchange;
+pub mod fault;
 pub mod ledger;
 pub mod parts;
 pub mod retry;
@@ -36,6 +39,22 @@ pub mod transcript;
 
 #[cfg(test)]
 mod tests;
+
+/// All that an adapter of an HTTP API is made of.
+pub mod prelude {
+    pub use serde_json::{Map, Value, json};
+
+    pub use super::adapter::{self, Adapter};
+    pub use super::blocks::Blocks;
+    pub use super::parts::{self, malformed};
+    pub use super::{Decoder, Delta, Reply, Stop, Turn, Vendor, fault};
+    pub use crate::agent::Usage;
+    pub use crate::error::{Error, ErrorKind, Result, cut};
+    pub use crate::host::{Answer, Call, Host, Tool};
+    pub use crate::http::Builder;
+    pub use crate::settings;
+    pub use crate::sse::SseEvent;
+}
 
 use std::collections::HashSet;
 
@@ -136,6 +155,8 @@ pub enum Stop {
     Done,
     /// The vendor pauses and wants the transcript back to go on.
     Again,
+    /// The model wrote a call that the vendor cannot read. It is told so; a second one in a row fails the run.
+    BadCall(Error),
     /// A bound on tokens cut it.
     MaxTokens,
     /// The vendor will not answer.
@@ -265,6 +286,7 @@ impl<'a> Run<'a> {
         let returns = self.task.output_schema.is_some();
         let mut reminders = 0;
         let mut force_tool = None;
+        let mut was_bad = false;
         self.transcript.push(self.vendor.user(&self.task.goal));
         loop {
             if self.rounds >= rounds_max {
@@ -275,10 +297,15 @@ impl<'a> Run<'a> {
             self.stop_word = Some(reply.stop_word);
             self.keep_text();
             let may_go_on = self.rounds < rounds_max;
-            if !matches!(reply.stop, Stop::Failed(_)) {
+            let stop = match reply.stop {
+                Stop::BadCall(error) if was_bad || !reply.calls.is_empty() => Stop::Failed(error),
+                stop => stop,
+            };
+            was_bad = matches!(stop, Stop::BadCall(_));
+            if !matches!(stop, Stop::Failed(_)) {
                 self.transcript.extend(reply.messages);
             }
-            match reply.stop {
+            match stop {
                 // The refused reply is left out: sending it back would be refused again.
                 Stop::Failed(error) => return Ok(End::Failed(error)),
                 Stop::MaxTokens => {
@@ -286,6 +313,14 @@ impl<'a> Run<'a> {
                     return Ok(End::MaxTokens);
                 }
                 Stop::Again => {}
+                Stop::BadCall(error) => {
+                    let text = format!(
+                        "Your last tool call was not run: {}. Call a tool that you were given, with arguments of its \
+                         schema.",
+                        error.message
+                    );
+                    self.transcript.push(self.vendor.user(&text));
+                }
                 Stop::Done if reply.calls.is_empty() => {
                     // What the user added is answered, or the run is out of turns; it is never dropped.
                     if !self.take_steers()? {

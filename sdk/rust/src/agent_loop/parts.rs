@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::Delta;
 use crate::agent::Usage;
 use crate::error::{Error, Result};
 use crate::host::{Call, Tool};
@@ -15,13 +16,20 @@ pub fn malformed(what: &str) -> Error {
 
 /// The data of an event, an object; none for the `[DONE]` with which some servers end any stream.
 pub fn event_data(event: &SseEvent) -> Result<Option<Value>> {
-    if event.data == "[DONE]" {
+    if event.data.trim() == "[DONE]" {
         return Ok(None);
     }
     match serde_json::from_str(&event.data) {
         Ok(data @ Value::Object(_)) => Ok(Some(data)),
         Ok(_) => Err(malformed("an event is not an object")),
         Err(error) => Err(malformed(&format!("the data of `{}` is not JSON: {error}", event.name))),
+    }
+}
+
+/// Adds a delta of a text, where it is one and has something in it.
+pub fn say(deltas: &mut Vec<Delta>, text: &Value, delta: fn(String) -> Delta) {
+    if let Some(text) = text.as_str().filter(|text| !text.is_empty()) {
+        deltas.push(delta(text.to_owned()));
     }
 }
 
@@ -38,6 +46,12 @@ pub fn call(id: Option<&str>, name: &Value, arguments: &Value) -> Result<Call> {
     Ok(Call { id: id.to_owned(), name: name.to_owned(), arguments })
 }
 
+/// The calls among the blocks of a reply: those of this type, with their arguments in this field.
+pub fn calls(blocks: &[Value], kind: &str, arguments: &str) -> Result<Vec<Call>> {
+    let calls = blocks.iter().filter(|block| block["type"] == kind);
+    calls.map(|block| call(block["id"].as_str(), &block["name"], &block[arguments])).collect()
+}
+
 /// The arguments of a call that came in pieces of text; nothing where there were none.
 pub fn joined_input(pieces: &str) -> Result<Option<Value>> {
     if pieces.is_empty() {
@@ -50,9 +64,13 @@ pub fn joined_input(pieces: &str) -> Result<Option<Value>> {
 /// An object of those fields that have a value; none where no field has one.
 #[must_use]
 pub fn object<const N: usize>(fields: [(&str, Option<Value>); N]) -> Option<Value> {
-    let set = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-    let object: Map<String, Value> = set.collect();
-    (!object.is_empty()).then_some(Value::Object(object))
+    Some(self::fields(fields)).filter(|object| !object.is_empty()).map(Value::Object)
+}
+
+/// Those fields that have a value.
+#[must_use]
+pub fn fields<const N: usize>(fields: [(&str, Option<Value>); N]) -> Map<String, Value> {
+    fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
 /// The tools in the vendor's form, which is made of a tool and its schema; none where there are no tools.
@@ -105,6 +123,10 @@ mod tests {
         {
             assert_eq!(call(id, &name, &arguments).expect_err("no call").code, "stream-malformed");
         }
+        let blocks = [json!({"type": "text"}), json!({"type": "use", "id": "1", "name": "a", "input": {"b": 1}})];
+        let found = calls(&blocks, "use", "input").expect("whole");
+        assert_eq!(found, [Call { id: "1".into(), name: "a".into(), arguments: "{\"b\":1}".into() }]);
+        assert_eq!(calls(&blocks, "text", "input").expect_err("no id").code, "stream-malformed");
         assert_eq!(joined_input(""), Ok(None));
         assert_eq!(joined_input("{\"a\":1}"), Ok(Some(json!({"a": 1}))));
         assert_eq!(joined_input("{").expect_err("cut").code, "stream-malformed");
@@ -118,6 +140,15 @@ mod tests {
         for bad in ["[1]", "{", ""] {
             assert_eq!(event_data(&event(bad)).expect_err("malformed").code, "stream-malformed", "{bad}");
         }
+    }
+
+    #[test]
+    fn only_a_text_with_something_in_it_is_a_delta() {
+        let mut deltas = Vec::new();
+        for value in [json!("a"), json!(""), json!(null), json!(7), json!(["b"])] {
+            say(&mut deltas, &value, Delta::Thinking);
+        }
+        assert_eq!(deltas, [Delta::Thinking("a".into())]);
     }
 
     #[test]

@@ -106,6 +106,7 @@ impl Decoder for ToyDecoder {
         let stop = match stop_word.as_str() {
             "again" => Stop::Again,
             "tokens" => Stop::MaxTokens,
+            "bad" => Stop::BadCall(Error::internal("bad-call", "it is no JSON")),
             "refuse" => Stop::Failed(Error::denied("refusal", "the model declined")),
             _ => Stop::Done,
         };
@@ -160,7 +161,7 @@ fn text_becomes_events_output_and_usage() {
 }
 
 #[test]
-fn parallel_calls_are_answered_under_their_own_ids_also_when_a_model_repeats_one() {
+fn defect_14_06_parallel_calls_are_answered_under_their_own_ids_also_when_a_model_repeats_one() {
     let calls = |text: &str| {
         says(&[
             json!({ "text": text }),
@@ -190,7 +191,7 @@ fn more_calls_than_one_batch_takes_are_split() {
 }
 
 #[test]
-fn a_rate_limit_before_output_is_repeated_not_sooner_than_the_vendor_says() {
+fn defect_14_13_a_rate_limit_before_output_is_repeated_not_sooner_than_the_vendor_says() {
     let host = FakeHost::new()
         .reply(Http::new(429, "slow down").header("retry-after", "7"))
         .reply_error(Error::uncertain("broken", "the connection broke"))
@@ -238,7 +239,7 @@ fn repeats_end_at_their_most_and_at_the_deadline() {
 }
 
 #[test]
-fn a_stream_that_breaks_after_output_fails_the_run_and_keeps_what_was_heard() {
+fn defect_14_03_a_stream_that_breaks_after_output_fails_the_run_and_keeps_what_was_heard() {
     let events = [json!({ "out": 3 }), json!({ "text": "half " })];
     let host = FakeHost::new().reply(says(&events));
     let outcome = run_task(&host, &task("greet"));
@@ -257,7 +258,7 @@ fn a_body_that_ends_is_a_whole_reply_only_where_the_vendor_has_no_last_event() {
 }
 
 #[test]
-fn a_cancel_in_the_stream_is_an_interruption_that_can_be_continued() {
+fn defect_14_12_a_cancel_in_the_stream_is_an_interruption_that_can_be_continued() {
     let host = FakeHost::new().reply(says(&[json!({ "text": "half a " })]).then_cancel());
     let outcome = run_task(&host, &task("greet"));
     assert_eq!((outcome.finish_reason.as_str(), outcome.error.clone()), ("interrupted", None));
@@ -271,6 +272,31 @@ fn a_cancel_in_the_stream_is_an_interruption_that_can_be_continued() {
     let outcome = run_task(&host, &next);
     assert_eq!(outcome.session_id.as_deref(), Some("run-1"));
     insta::assert_snapshot!(record(&host, &outcome));
+}
+
+#[test]
+fn a_call_that_cannot_be_read_is_asked_for_once_more_and_a_second_in_a_row_fails() {
+    let bad = || says(&[json!({ "text": "hm" }), json!({ "stop": "bad" })]);
+    let good = || says(&[json!({ "call": ["c1", "shell", {}] }), json!({ "stop": "done" })]);
+    let with_call = || says(&[json!({ "call": ["c1", "shell", {}] }), json!({ "stop": "bad" })]);
+    let cases = [
+        ("once", vec![bad(), good(), done("ok")], "done", 3),
+        ("apart", vec![bad(), good(), bad(), done("ok")], "done", 4),
+        ("twice", vec![bad(), bad(), done("never asked")], "failed", 2),
+        ("beside a call", vec![with_call(), done("never asked")], "failed", 1),
+    ];
+    for (name, replies, reason, asked) in cases {
+        let host = FakeHost::new().tools(&["shell"]);
+        replies.into_iter().for_each(|reply| host.add_reply(reply));
+        let outcome = run_task(&host, &task("work"));
+        assert_eq!((outcome.finish_reason.as_str(), host.requests().len()), (reason, asked), "{name}");
+        let is_bad = outcome.error.is_some_and(|error| error.code == "bad-call");
+        assert_eq!(is_bad, reason == "failed", "{name}");
+        if name == "once" {
+            let told = host.requests()[1].1["messages"][2]["user"].to_string();
+            assert!(told.contains("not run: it is no JSON."), "{told}");
+        }
+    }
 }
 
 #[test]
@@ -477,7 +503,7 @@ fn arguments_that_are_no_json_are_answered_and_the_model_can_repair_them() {
 }
 
 #[test]
-fn a_reply_that_never_ends_is_cut_before_it_fills_the_memory() {
+fn defect_14_14_a_reply_that_never_ends_is_cut_before_it_fills_the_memory() {
     let part = json!({ "text": "x".repeat(1024 * 1024) });
     let events = [part.clone(), part.clone(), part.clone(), part];
     let body: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();

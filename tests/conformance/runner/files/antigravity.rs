@@ -25,7 +25,7 @@ use crate::case::{Case, Check, Ours};
 pub(crate) const CHECKS: &[(&str, Check)] = &[("ark-adapter-antigravity.json", check)];
 
 /// The profile, under the name that the original's events carry.
-const KIND: &str = "antigravity-agent-sdk";
+pub(super) const KIND: &str = "antigravity-agent-sdk";
 /// A server that no case talks to.
 const BASE_URL: &str = "http://127.0.0.1:1";
 /// The key, which the program must never see.
@@ -86,7 +86,7 @@ async fn played(case: &Case<'_>) -> Result<Ours, Error> {
 }
 
 /// A host with one profile of the plugin, whose program this is.
-async fn host(program: &Path, config_of_case: &Value) -> Result<Host, Error> {
+pub(super) async fn host(program: &Path, config_of_case: &Value) -> Result<Host, Error> {
     let mut settings: BTreeMap<String, Value> =
         BTreeMap::from([("program".to_owned(), json!(program)), ("base_url".to_owned(), json!(BASE_URL))]);
     let same_here = [("default_model", "model"), ("supported_models", "models"), ("vertex", "vertex")];
@@ -100,7 +100,7 @@ async fn host(program: &Path, config_of_case: &Value) -> Result<Host, Error> {
 }
 
 /// What the program does: it greets, and says the frames of the case once it is told the task.
-fn script(input: &Value) -> Value {
+pub(super) fn script(input: &Value) -> Value {
     let response = &input["vendor_response"];
     let conversation = match response.get("conversation_id") {
         Some(id) => id.clone(),
@@ -218,7 +218,7 @@ fn usage_of(metadata: &Value) -> Option<Value> {
 // ---- what was asked ----
 
 /// By meaning, from what our program read.
-fn asked_by_ours(records: &[Value], expect: &Value) -> Value {
+pub(super) fn asked_by_ours(records: &[Value], expect: &Value) -> Value {
     let read = |field: &str| records.iter().map(|record| &record["read"]).find(|read| read.get(field).is_some());
     let mut asked = Map::new();
     let closed = records.iter().any(|record| record["eof"] == true);

@@ -27,7 +27,7 @@ pub(crate) const CHECKS: &[(&str, Check)] =
     &[("ark-adapter-claude.json", check), ("ark-adapter-claude-wire.json", check)];
 
 /// The profile, under the name that the original's events carry.
-const KIND: &str = "claude-agent-sdk";
+pub(super) const KIND: &str = "claude-agent-sdk";
 
 /// What an option of the vendor's SDK is on its argument vector.
 const OPTIONS: [(&str, &str); 7] = [
@@ -79,7 +79,7 @@ async fn played(case: &Case<'_>) -> Result<Ours, Error> {
 }
 
 /// A host with one profile of the plugin, whose program this is, with all the grants that the case needs.
-async fn host(program: &Path, input: &Value) -> Result<Host, Error> {
+pub(super) async fn host(program: &Path, input: &Value) -> Result<Host, Error> {
     let config_of_case = &input["adapter_config"];
     let mut settings: BTreeMap<String, Value> =
         BTreeMap::from([("program".to_owned(), json!(program)), ("endpoint".to_owned(), json!(false))]);
@@ -104,7 +104,7 @@ async fn host(program: &Path, input: &Value) -> Result<Host, Error> {
 }
 
 /// What the program does: it answers our requests, and says the lines of the case once it is prompted.
-fn script(input: &Value) -> Value {
+pub(super) fn script(input: &Value) -> Value {
     let reply = |body: Value| {
         json!({ "write": { "type": "control_response", "response": {
             "subtype": "success", "request_id": "{{id}}", "response": body,
@@ -180,7 +180,7 @@ fn line_of(message: &Value) -> Value {
 // ---- what was asked ----
 
 /// By meaning, from the arguments and the lines that our program was given.
-fn asked_by_ours(records: &[Value]) -> Value {
+pub(super) fn asked_by_ours(records: &[Value]) -> Value {
     let mut asked = Map::new();
     let argv = records.first().and_then(|record| record["argv"].as_array()).cloned().unwrap_or_default();
     let argv: Vec<&str> = argv.iter().skip(1).filter_map(Value::as_str).collect();
@@ -215,7 +215,7 @@ fn asked_by_ours(records: &[Value]) -> Value {
 }
 
 /// By meaning, from what the original asked of its SDK, or the SDK of the program.
-fn asked_by_original(wanted: &Value) -> Value {
+pub(super) fn asked_by_original(wanted: &Value) -> Value {
     let mut asked = Map::new();
     if let Some(argv) = wanted["argv"].as_array() {
         let argv: Vec<&str> = argv.iter().filter_map(Value::as_str).collect();

@@ -29,7 +29,7 @@ pub(crate) const CHECKS: &[(&str, Check)] =
     &[("ark-adapter-codex.json", check), ("ark-adapter-codex-wire.json", check)];
 
 /// The profile, under the name that the original's events carry.
-const KIND: &str = "codex-agent-sdk";
+pub(super) const KIND: &str = "codex-agent-sdk";
 /// Where the program finds its login in every case that names no other folder.
 const HOME: &str = "/nonexistent-home-of-the-runner";
 
@@ -83,7 +83,7 @@ async fn played(case: &Case<'_>) -> Result<Ours, Error> {
 }
 
 /// A host with one profile of the plugin, whose program this is.
-async fn host(program: &Path, config_of_case: &Value) -> Result<Host, Error> {
+pub(super) async fn host(program: &Path, config_of_case: &Value) -> Result<Host, Error> {
     let overrides = config_of_case["config_overrides"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let overrides: Map<String, Value> = overrides.filter_map(override_of).collect();
     let home = config_of_case["env"]["CODEX_HOME"].as_str().unwrap_or(HOME);
@@ -103,7 +103,7 @@ async fn host(program: &Path, config_of_case: &Value) -> Result<Host, Error> {
 // ---- what the program says ----
 
 /// What the program does: it answers our calls, and says the lines of the case once a turn is begun.
-fn script(input: &Value) -> Value {
+pub(super) fn script(input: &Value) -> Value {
     let is_wire = input.get("server_notifications_after_turn_start").is_some();
     let thread = match (is_wire, input["task"]["session_id"].as_str()) {
         (true, _) => "th-1",
@@ -123,8 +123,16 @@ fn script(input: &Value) -> Value {
         ("turn/interrupt", json!({})),
         ("thread/backgroundTerminals/clean", json!({})),
     ];
+    let (config, when) = match config_of_home(input) {
+        Ok(config) => (config, json!([])),
+        Err(words) => {
+            let died = json!({ "args": ["default_permissions=*"], "steps": [{ "stderr": words }], "exit": 1 });
+            (Value::Null, json!([died]))
+        }
+    };
     let rules: Vec<Value> = answers
         .into_iter()
+        .chain([("config/read", config)])
         .map(|(method, result)| {
             let error = &input["server_errors"][method];
             let answer = if error.is_null() {
@@ -142,7 +150,14 @@ fn script(input: &Value) -> Value {
             json!({ "on": { "method": method }, "capture": { "id": "/id" }, "steps": steps })
         })
         .collect();
-    json!({ "record": "seen.jsonl", "steps": [{ "serve": rules }] })
+    json!({ "record": "seen.jsonl", "when": when, "steps": [{ "serve": rules }] })
+}
+
+/// What the program says of its own configuration, or why it does not come up with a profile, as version 0.169.0 does.
+fn config_of_home(input: &Value) -> Result<Value, String> {
+    let text = input["adapter_config"]["codex_home_config_toml"].as_str().unwrap_or_default();
+    let config: Value = toml::from_str(text).map_err(|error| format!("Error: {error}\n"))?;
+    Ok(json!({ "config": config, "origins": {} }))
 }
 
 /// The lines of a turn, as the case has them or as the vendor's client must have seen them.
@@ -199,7 +214,7 @@ fn camel(value: &Value, kept: &[&str]) -> Value {
 // ---- what was asked ----
 
 /// By meaning, from the arguments and lines that our program was given.
-fn asked_by_ours(records: &[Value], cwd: impl Fn(&str) -> Option<&'static str>) -> Value {
+pub(super) fn asked_by_ours(records: &[Value], cwd: impl Fn(&str) -> Option<&'static str>) -> Value {
     let argv = records.first().map(|record| record["argv"].clone()).unwrap_or_default();
     let read: Vec<Value> = records.iter().map(|record| record["read"].clone()).collect();
     let mut asked = of_wire(&argv, &read);
@@ -219,7 +234,7 @@ fn asked_by_ours(records: &[Value], cwd: impl Fn(&str) -> Option<&'static str>) 
 }
 
 /// By meaning, from what the original asked of the vendor's client, or that client of the program.
-fn asked_by_original(wanted: &Value) -> Value {
+pub(super) fn asked_by_original(wanted: &Value) -> Value {
     let mut asked = if wanted.get("stdin").is_some() || wanted.is_null() {
         let stdin = wanted["stdin"].as_array().cloned().unwrap_or_default();
         of_wire(&wanted["argv"], &stdin)
@@ -322,9 +337,11 @@ fn flat(config: &Value) -> Map<String, Value> {
 }
 
 /// `a.b=VALUE` of the program's command line: a value that is no TOML is text.
-fn override_of(text: &str) -> Option<(String, Value)> {
+pub(super) fn override_of(text: &str) -> Option<(String, Value)> {
     let (name, value) = text.split_once('=')?;
-    Some((name.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| json!(value))))
+    let table: Option<Map<String, Value>> = toml::from_str(&format!("value = {value}")).ok();
+    let value = table.and_then(|mut table| table.remove("value")).unwrap_or_else(|| json!(value));
+    Some((name.trim().to_owned(), value))
 }
 
 // ---- what is compared ----

@@ -29,7 +29,7 @@ pub(crate) const CHECKS: &[(&str, Check)] =
     &[("ark-control-and-hub.json", control_and_hub), ("ark-registry.json", registry)];
 
 /// What the runtimes of the original declare, in the order in which it registers them.
-const RUNTIMES: [(&str, &str); 4] = [
+pub(super) const RUNTIMES: [(&str, &str); 4] = [
     ("fake", "mcp_support working_directory session_resume structured_output tool_audit cancellation mcp_server_env"),
     (
         "claude-agent-sdk",
@@ -51,7 +51,7 @@ const RUNTIMES: [(&str, &str); 4] = [
 const CONTROLLED: &str = "x-ctl";
 
 /// The plugins of each host here. The second is none: it fails when it is loaded.
-static PLUGINS: LazyLock<[Embedded; 2]> = LazyLock::new(|| {
+pub(super) static PLUGINS: LazyLock<[Embedded; 2]> = LazyLock::new(|| {
     let manifest = include_str!("../../../guests/scripted/plugin.toml");
     let broken: &'static str = Box::leak(manifest.replace("name = \"scripted\"", "name = \"boom\"").into_boxed_str());
     [

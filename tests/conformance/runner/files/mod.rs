@@ -7,12 +7,15 @@ mod batch;
 mod claude;
 mod codex;
 mod control;
+mod gating;
 mod identity;
 mod layers;
 mod lockfiles;
 mod machines;
 mod manifest;
 mod names;
+mod permissions;
+mod readiness;
 mod telemetry;
 
 use crate::case::Check;
@@ -26,12 +29,15 @@ pub(crate) fn checks() -> Vec<(&'static str, Check)> {
         claude::CHECKS,
         codex::CHECKS,
         control::CHECKS,
+        gating::CHECKS,
         identity::CHECKS,
         layers::CHECKS,
         lockfiles::CHECKS,
         machines::CHECKS,
         manifest::CHECKS,
         names::CHECKS,
+        permissions::CHECKS,
+        readiness::CHECKS,
         telemetry::CHECKS,
     ];
     families.concat()

@@ -16,7 +16,7 @@ use midplane::core::event::{EventKind, Record};
 use midplane::core::outcome::Outcome;
 use midplane::core::permission::Grant;
 use midplane::view::Subscription;
-use midplane::{Asker, Host, Run, RunRequest};
+use midplane::{Asker, Host, Refusal, Run, RunRequest};
 use tokio::sync::mpsc;
 
 use crate::app::App;
@@ -72,23 +72,17 @@ pub(crate) async fn run(app: &App, args: RunArgs) -> anyhow::Result<Exit> {
     let asker = app.interactive.then(|| Arc::new(asker) as Arc<dyn Asker>);
     let waits = (app.rich && !args.quiet).then(|| terminal::waiting(format!("preparing `{}`", args.profile)));
     let host = app.host_with(asker).await?;
-    let request = RunRequest { profile: args.profile, task, allow: args.allow };
-    let run = admitted(app, &host, request, &mut person).await;
+    let profile = args.profile;
+    let start = async |allow: &[Grant]| {
+        host.run(RunRequest { profile: profile.clone(), task: task.clone(), allow: allow.to_vec() }).await
+    };
+    let run = admitted(app, &host, &profile, args.allow, &mut person, start).await;
     drop(waits);
     let mut run = run?;
     signals.attach(&host, run.id());
     let mut renderer = renderer(app, args.quiet);
-    let followed = follow(&host, &mut run, renderer.as_mut(), &mut questions, &mut person).await;
+    let ended = followed(&host, &mut run, renderer.as_mut(), &mut questions, &mut person).await;
     drop(renderer);
-    let ended = match followed {
-        Ok(outcome) => Ok(outcome),
-        Err(error) => {
-            // Nobody follows it any more, so it must not go on unseen.
-            host.cancel(run.id()).await?;
-            let outcome = run.outcome().await?;
-            if exit::is_broken_pipe(&error) { Ok(outcome) } else { Err(error) }
-        }
-    };
     host.shutdown().await;
     let outcome = ended?;
     if let (true, Some(error)) = (args.quiet, &outcome.error) {
@@ -98,9 +92,16 @@ pub(crate) async fn run(app: &App, args: RunArgs) -> anyhow::Result<Exit> {
 }
 
 /// A run that may begin; what is missing is asked for where there is someone to ask.
-async fn admitted(app: &App, host: &Host, mut request: RunRequest, person: &mut Person) -> anyhow::Result<Run> {
+pub(crate) async fn admitted(
+    app: &App,
+    host: &Host,
+    profile: &str,
+    mut allow: Vec<Grant>,
+    person: &mut Person,
+    mut start: impl AsyncFnMut(&[Grant]) -> Result<Run, Box<Refusal>>,
+) -> anyhow::Result<Run> {
     for _ in 0..PROMPTS_MAX {
-        let refusal = match host.run(request.clone()).await {
+        let refusal = match start(&allow).await {
             Ok(run) => return Ok(run),
             Err(refusal) => refusal,
         };
@@ -108,25 +109,25 @@ async fn admitted(app: &App, host: &Host, mut request: RunRequest, person: &mut 
             return Err((*refusal).into());
         }
         screen::clear();
-        let profile = host.profile(&request.profile).await?;
-        let Some(answers) = ask::grants(person, &profile, &refusal.missing).await else {
+        let view = host.profile(profile).await?;
+        let Some(answers) = ask::grants(person, &view, &refusal.missing).await else {
             return Err((*refusal).into());
         };
         for (grant, answer) in answers {
             match answer {
                 Answer::Always => {
-                    host.allow(&request.profile, &grant).await?;
+                    host.allow(profile, &grant).await?;
                 }
-                Answer::Once => request.allow.push(grant),
+                Answer::Once => allow.push(grant),
                 // A no has ended the questions.
                 Answer::No => return Err((*refusal).into()),
             }
         }
     }
-    host.run(request).await.map_err(|refusal| (*refusal).into())
+    start(&allow).await.map_err(|refusal| (*refusal).into())
 }
 
-fn renderer(app: &App, quiet: bool) -> Box<dyn Renderer> {
+pub(crate) fn renderer(app: &App, quiet: bool) -> Box<dyn Renderer> {
     if app.json {
         return Box::new(Lines::new(io::stdout()));
     }
@@ -134,6 +135,25 @@ fn renderer(app: &App, quiet: bool) -> Box<dyn Renderer> {
         (true, _) => Box::new(Plain::new(io::stdout(), Amount::Answer)),
         (false, true) => Box::new(Terminal::stdout(app.verbose)),
         (false, false) => Box::new(Plain::new(io::stdout(), if app.verbose { Amount::All } else { Amount::Usual })),
+    }
+}
+
+/// Shows a run until its end; one that cannot be shown any more is ended.
+pub(crate) async fn followed(
+    host: &Host,
+    run: &mut Run,
+    renderer: &mut dyn Renderer,
+    questions: &mut mpsc::Receiver<Question>,
+    person: &mut Person,
+) -> anyhow::Result<Outcome> {
+    match follow(host, run, renderer, questions, person).await {
+        Ok(outcome) => Ok(outcome),
+        Err(error) => {
+            // Nobody follows it any more, so it must not go on unseen.
+            host.cancel(run.id()).await?;
+            let outcome = run.outcome().await?;
+            if exit::is_broken_pipe(&error) { Ok(outcome) } else { Err(error) }
+        }
     }
 }
 
