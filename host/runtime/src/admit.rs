@@ -160,7 +160,8 @@ impl Host {
         })?;
         let tokens = endpoints::tokens(&profile.endpoints, &grants).map_err(named)?;
         let (secrets, redactor) = self.secrets(&profile, &grants, &asked, &tokens).await.map_err(named)?;
-        let required = profile.required_secrets().into_iter().chain(secret_names(&asked));
+        let of_plugin = profile.required_secrets().into_iter().chain(profile.endpoint_secrets(&grants));
+        let required = of_plugin.chain(secret_names(&asked));
         if let Some(error) = required.into_iter().find_map(|name| secrets.missing(&name).cloned()) {
             let mut error = error;
             // What is missing is a right to act at the vendor, so it is answered like a missing grant.

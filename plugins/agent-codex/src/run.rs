@@ -309,9 +309,12 @@ impl Run<'_, '_> {
                     patience.restart();
                 }
                 Incoming::Response { call, reply } => self.steered(call, reply.is_ok()),
-                Incoming::Stderr(line) => self.host.log(Level::Debug, &cut(line, 1024)),
                 Incoming::Signal => self.steer(id)?,
-                Incoming::Timeout => {
+                // Noise is no sign of work, however much of it there is.
+                Incoming::Stderr(_) | Incoming::Timeout => {
+                    if let Incoming::Stderr(line) = incoming {
+                        self.host.log(Level::Debug, &cut(line, 1024));
+                    }
                     if until.is_none()
                         && let Err(silence) = patience.check()
                     {
