@@ -425,9 +425,7 @@ async fn a_cancel_in_the_stream_keeps_what_was_heard() {
 
 #[tokio::test]
 async fn a_structured_answer_is_repaired() {
-    let answer = |answer: Value| {
-        json!({"toolCalls": [{"id": "call_1", "name": "return_result", "arguments": json!({"answer": answer}).to_string()}]})
-    };
+    let answer = |answer: Value| json!({"toolCalls": [{"id": "call_1", "name": "return_result", "arguments": json!({"answer": answer}).to_string()}]});
     let fixtures = json!([
         {"match": {"userMessage": "multiply", "hasToolResult": false}, "response": answer(json!("forty-two"))},
         {"match": {"userMessage": "multiply", "toolResultContains": "does not fit the schema"}, "response": answer(json!(42))},
