@@ -384,7 +384,7 @@ fn one_command_at_a_time_and_stop_ends_it() {
     let seconds = format!("7002.{}", std::process::id());
     let id = start(&home, &PLAYBOOK);
     let first = Working::new(&home, &id, &format!("sleep {seconds}"));
-    assert_eq!(standing(&home, &id).1, true);
+    assert!(standing(&home, &id).1);
     assert_eq!(refused(&attach(&home, &id, "true")), (Some(1), "session-attached".into()));
     assert_eq!(refused(&home.run(&["session", "destroy", &id, "--json"])), (Some(1), "session-attached".into()));
     let stopped = home.run(&["session", "stop", &id, "--json"]);
