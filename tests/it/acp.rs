@@ -2,11 +2,12 @@
 //! their models played by `aimock`, which takes the right key and no other.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::command::{Home, Printed};
+use crate::bench::{self, after_tools, failing, of, processes, terminal};
+use crate::command::Home;
 use crate::peer::{Aimock, installed};
 use crate::world::KEY;
 
@@ -15,10 +16,16 @@ const SLEEP_S: u32 = 4711;
 
 /// An agent with its model, under the command.
 struct Bench {
-    mock: Aimock,
-    home: Home,
-    folder: tempfile::TempDir,
+    of: bench::Bench,
     program: PathBuf,
+}
+
+impl std::ops::Deref for Bench {
+    type Target = bench::Bench;
+
+    fn deref(&self) -> &bench::Bench {
+        &self.of
+    }
 }
 
 impl Bench {
@@ -38,59 +45,19 @@ impl Bench {
         let config =
             json!({ "profiles": { "acp": { "settings": settings, "grants": grants, "approvals": approvals } } });
         let home = Home::new().config(&config.to_string()).env(secret, KEY);
-        Some(Self { mock, home, folder: tempfile::tempdir().expect("folder"), program })
+        Some(Self { of: bench::Bench::new("acp", mock, home), program })
     }
-
-    fn arguments(&self, goal: &str, more: &[&str]) -> Vec<String> {
-        let workspace = format!("{}:rw", self.folder.path().display());
-        let fixed = ["run", "acp", "--json", "--workspace", &workspace, "--goal", goal];
-        fixed.iter().chain(more).map(|word| (*word).to_owned()).collect()
-    }
-
-    /// Runs a task to its end; gives its events.
-    fn run(&self, goal: &str, more: &[&str]) -> (Printed, Vec<Value>) {
-        let arguments = self.arguments(goal, more);
-        let ran = self.home.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
-        let events = ran.lines();
-        (ran, events)
-    }
-}
-
-/// The data of the events of a kind.
-fn of<'e>(events: &'e [Value], kind: &str) -> Vec<&'e Value> {
-    events.iter().filter(|event| event["kind"] == kind).map(|event| &event["data"]).collect()
-}
-
-fn terminal(events: &[Value]) -> &Value {
-    of(events, "runtime_terminal").pop().unwrap_or_else(|| panic!("no end: {events:#?}"))
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
 }
 
 /// Finish reason, code of the error, and output.
 fn ended(events: &[Value]) -> (&str, &str, &str) {
-    let end = terminal(events);
-    (text(&end["finish_reason"]), text(&end["error"]["code"]), text(&end["output"]))
+    let [reason, _, code, output] = bench::ended(events);
+    (reason, code, output)
 }
 
 /// The calls that were told: name or id, and how each ended.
 fn calls(events: &[Value]) -> Vec<(&str, &str)> {
-    of(events, "tool_response").into_iter().map(|data| (text(&data["name"]), text(&data["status"]))).collect()
-}
-
-/// All processes whose arguments have this in them, with arguments and environment.
-fn processes(needle: &str) -> Vec<(PathBuf, String)> {
-    let read = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).replace('\0', " ");
-    let folders = std::fs::read_dir("/proc").expect("/proc").flatten().map(|entry| entry.path());
-    folders
-        .filter(|folder| folder.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit()))
-        .filter_map(|folder| {
-            let line = read(&folder.join("cmdline"));
-            line.contains(needle).then(|| (folder.clone(), format!("{line}\n{}", read(&folder.join("environ")))))
-        })
-        .collect()
+    bench::calls(events).into_iter().map(|[name, status, _]| (name, status)).collect()
 }
 
 fn command(goal: &str, tool: &str, arguments: &Value) -> Value {
@@ -108,15 +75,6 @@ fn execute(goal: &str, line: &str, printed: &str) -> [Value; 3] {
         json!({ "match": { "userMessage": goal, "hasToolResult": false }, "response": call("call_1", &json!({ "cmd": line })) }),
         json!({ "match": { "userMessage": goal, "hasToolResult": true }, "response": call("call_2", &escalated) }),
     ]
-}
-
-fn after_tools(goal: &str) -> Value {
-    json!({ "match": { "userMessage": goal, "hasToolResult": true }, "response": { "content": "The tool is done." } })
-}
-
-fn failing(goal: &str, status: u16, kind: &str) -> Value {
-    json!({ "match": { "userMessage": goal },
-        "response": { "error": { "message": "about it", "type": kind }, "status": status } })
 }
 
 #[tokio::test(flavor = "multi_thread")]

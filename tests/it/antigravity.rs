@@ -3,7 +3,6 @@
 //! The harness's follow-up requests do not look to the mock as if they brought a tool's answer, so fixtures go by
 //! `sequenceIndex`; and as a model that calls for ever would, each host bounds the calls of a run.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use midplane::CancelReceipt;
@@ -13,11 +12,16 @@ use midplane::core::outcome::FinishReason;
 use midplane::core::task::PermissionMode;
 use serde_json::{Value, json};
 
+use crate::bench::processes;
 use crate::peer::{Aimock, localharness};
 use crate::world::{KEY, Ran, Setup, World};
 
 /// The mock, a host before it, and the program; none where one of both is not installed.
 async fn real(fixtures: Value) -> Option<(Aimock, World)> {
+    real_with(fixtures, |setup| setup).await
+}
+
+async fn real_with(fixtures: Value, set: impl FnOnce(Setup) -> Setup) -> Option<(Aimock, World)> {
     let program = localharness()?;
     let mock = Aimock::start(KEY, &json!({ "fixtures": fixtures })).await?;
     // The harness may ask for a command of ours alone.
@@ -28,7 +32,7 @@ async fn real(fixtures: Value) -> Option<(Aimock, World)> {
         .setting("model_calls_max", json!(6))
         .setting("retries_max", json!(1))
         .approvals(Policy { rules: vec![echoes], otherwise: Some(Otherwise::Decline) });
-    let world = setup.open().await;
+    let world = set(setup).open().await;
     let grant = format!("command:{}", program.display());
     world.host.allow("antigravity", &grant.parse().expect("a grant")).await.expect("allowed");
     Some((mock, world))
@@ -52,16 +56,6 @@ fn calls(ran: &Ran) -> Vec<(String, String, String)> {
 
 fn owned(name: &str, status: &str, preview: &str) -> (String, String, String) {
     (name.to_owned(), status.to_owned(), preview.to_owned())
-}
-
-/// Processes that have these words on their argument vector.
-fn processes(words: &str) -> Vec<PathBuf> {
-    let folders = std::fs::read_dir("/proc").expect("a list of processes").flatten().map(|entry| entry.path());
-    let shows = |folder: &PathBuf| {
-        let vector = std::fs::read(folder.join("cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&vector).replace('\0', " ").contains(words)
-    };
-    folders.filter(|folder| folder.join("stat").exists()).filter(shows).collect()
 }
 
 /// Waits until no process has these words: one that was killed is gone a moment later.
@@ -172,11 +166,8 @@ async fn a_cancel_ends_a_running_command_and_leaves_no_process_and_the_key_was_i
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(!running.is_empty(), "the command runs");
-    for folder in running.iter().chain(&processes("peers/localharness")) {
-        for file in ["environ", "cmdline"] {
-            let bytes = std::fs::read(folder.join(file)).unwrap_or_default();
-            assert!(!String::from_utf8_lossy(&bytes).contains(KEY), "the key is in {file}");
-        }
+    for (folder, seen) in running.iter().chain(&processes("peers/localharness")) {
+        assert!(!seen.contains(KEY), "{}: {seen}", folder.display());
     }
     assert_eq!(world.host.cancel(run.id()).await.expect("a receipt"), CancelReceipt::Requested);
     let outcome = run.outcome().await.expect("a log that can be written");
@@ -259,6 +250,28 @@ async fn defect_14_02_a_bound_of_the_harness_ends_a_loop() {
     task.max_rounds = Some(3);
     let ran = world.run(task).await;
     assert_eq!((ran.outcome.finish_reason, ran.error().as_str()), (FinishReason::MaxTurns, "limit/max-turns"));
+}
+
+/// The harness tells its tokens after each call of its model, and the host stops it when they have cost too much.
+#[tokio::test]
+async fn a_budget_that_is_spent_stops_the_run() {
+    let arguments = json!({ "AbsolutePath": "/nowhere.txt" }).to_string();
+    let fixtures = json!([{ "match": { "userMessage": "loop" }, "response": {
+        "toolCalls": [{ "id": "c", "name": "view_file", "arguments": arguments }],
+        "usage": { "input_tokens": 15, "output_tokens": 5 } } }]);
+    // A dollar for each token.
+    let priced = |setup: Setup| setup.price("gemini-3.5-flash", 1_000_000.0);
+    let Some((mock, world)) = real_with(fixtures, priced).await else { return };
+    let mut task = world.task("loop");
+    task.budget_usd = Some(50.0);
+    let ran = world.run(task).await;
+    assert_eq!((ran.outcome.finish_reason, ran.error().as_str()), (FinishReason::Failed, "limit/budget"));
+    let costs: Vec<f64> = ran.notifications("cost").iter().filter_map(|data| data["estimate_usd"].as_f64()).collect();
+    assert_eq!(costs.iter().find(|cost| **cost > 50.0), Some(&60.0), "{costs:?}");
+    // The call that follows may be on its way when the run is stopped, and none after it; the harness's own bound is six.
+    let asked = mock.journal().await.len();
+    assert!((3..=4).contains(&asked), "asked {asked} times");
+    assert!(ran.outcome.session_id.is_some());
 }
 
 #[tokio::test]

@@ -75,12 +75,15 @@ fn antigravity_script(then: Option<Vec<Value>>) -> Value {
         json!({ "write": { "initializeConversationResponse": { "cascadeId": "s-1" }, "seqNum": "1" } }),
         json!({ "expect": { "userInput": { "$any": true } } }),
         json!({ "write": { "trajectoryStateUpdate": { "trajectoryId": "s-1", "state": "STATE_RUNNING" } } }),
+        step(json!({ "stepIndex": 0, "source": "SOURCE_USER", "target": "TARGET_MODEL", "state": "STATE_DONE",
+            "text": "make it" })),
         step(json!({ "stepIndex": 1, "source": "SOURCE_MODEL", "target": "TARGET_USER", "state": "STATE_ACTIVE",
             "textDelta": "So far." })),
         json!({ "write": { "callHookRequest": { "requestId": "h-1", "preToolArgs": {
             "toolName": "run_command", "argumentsJson": "{}", "callId": "t-1" } } } }),
         json!({ "write": { "usageUpdate": { "agents": [], "total": {
-            "promptTokenCount": "30", "candidatesTokenCount": "4", "totalTokenCount": "34" } } } }),
+            "promptTokenCount": "30", "cachedContentTokenCount": "0", "candidatesTokenCount": "4",
+            "thoughtsTokenCount": "0", "totalTokenCount": "34" } } } }),
     ];
     steps.extend(then.unwrap_or_default());
     json!(steps)
@@ -171,6 +174,8 @@ impl Bench {
         let program = folder.path().join("program").display().to_string();
         let mut settings = vendor.settings.clone();
         settings["program"] = json!(program);
+        // Only counted from the first sign of work, so a busy machine makes no difference.
+        settings["idle_s"] = json!(1);
         let own = [format!("command:{program}"), format!("http:{NOWHERE}"), format!("secret:{}", vendor.secret)];
         let grants: Vec<String> =
             own.into_iter().chain(vendor.grants.iter().map(|grant| (*grant).to_owned())).collect();
@@ -189,10 +194,10 @@ impl Bench {
         guest_program::install(program, self.folder.path(), "program", &script).expect("installed");
     }
 
-    fn run(&self, more: &[&str]) -> Printed {
+    fn run(&self) -> Printed {
         let workspace = format!("{}:rw", self.workspace.path().display());
         let fixed = ["run", self.vendor.name, "--json", "--goal", "make it", "--workspace", &workspace];
-        self.home.run(&[&fixed[..], more].concat())
+        self.home.run(&[&fixed[..], &["--timeout", "120s"]].concat())
     }
 
     /// A text without what differs from machine to machine.
@@ -245,42 +250,57 @@ fn shown(bench: &Bench, ran: &Printed) -> String {
     )
 }
 
-/// What a program does in the middle of its turn, and how long it is given.
-fn misbehaviours() -> Vec<(&'static str, Vec<Value>, &'static [&'static str])> {
+/// What a program does in the middle of its turn.
+fn misbehaviours() -> Vec<(&'static str, Vec<Value>)> {
     let flood = |stream: &str, text: &str| json!({ "flood": { "stream": stream, "text": text } });
     let spawned = || json!({ "spawn": ["sleep", "600"] });
     let hang = || json!({ "hang": true });
     let deaf = || json!({ "ignore": ["INT", "TERM", "HUP"] });
     vec![
-        ("dies", vec![spawned(), json!({ "stderr": "fatal: \u{1b}[2Jboom\n" }), json!({ "exit": 3 })], &[]),
-        ("crashes", vec![spawned(), json!({ "abort": true })], &[]),
-        ("hangs", vec![spawned(), deaf(), hang()], &["--timeout", "2s"]),
-        (
-            "prints garbage",
-            vec![json!({ "flood": { "text": "no message \u{1b}[31m\n", "times": 3000 } }), hang()],
-            &["--timeout", "2s"],
-        ),
-        ("floods its output", vec![flood("stdout", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx")], &["--timeout", "2s"]),
-        ("floods its errors", vec![flood("stderr", "woe\n")], &["--timeout", "2s"]),
-        ("closes its input", vec![json!({ "close": "stdin" }), hang()], &["--timeout", "2s"]),
-        ("closes its output", vec![json!({ "close": "stdout" }), hang()], &["--timeout", "2s"]),
+        ("dies", vec![spawned(), json!({ "stderr": "fatal: \u{1b}[2Jboom\n" }), json!({ "exit": 3 })]),
+        ("crashes", vec![spawned(), json!({ "abort": true })]),
+        ("hangs", vec![spawned(), deaf(), hang()]),
+        ("prints garbage", vec![json!({ "flood": { "text": "no message \u{1b}[31m\n", "times": 3000 } }), hang()]),
+        ("floods its output", vec![flood("stdout", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx")]),
+        ("floods its errors", vec![flood("stderr", "woe\n")]),
+        ("closes its input", vec![json!({ "close": "stdin" }), hang()]),
+        ("closes its output", vec![json!({ "close": "stdout" }), hang()]),
     ]
 }
 
-#[test]
-fn a_program_that_misbehaves_has_a_typed_end_that_keeps_what_was_heard_and_leaves_nothing() {
+/// What came of each: a typed end that keeps what was heard, and nothing that is left.
+fn misbehaving(vendor: Vendor) -> String {
+    let bench = Bench::new(vendor);
     let mut text = String::new();
-    for vendor in VENDORS {
-        let bench = Bench::new(vendor());
-        for (what, steps, more) in misbehaviours() {
-            bench.install(&(bench.vendor.script)(Some(steps)));
-            let ran = bench.run(more);
-            text.push_str(&format!("{} {what}: {}", bench.vendor.name, shown(&bench, &ran)));
-            bench.left_nothing(what);
-        }
-        text.push('\n');
+    for (what, steps) in misbehaviours() {
+        bench.install(&(bench.vendor.script)(Some(steps)));
+        let ran = bench.run();
+        text.push_str(&format!("{what}: {}", shown(&bench, &ran)));
+        bench.left_nothing(what);
     }
-    insta::assert_snapshot!(text);
+    text
+}
+
+// One test each, since each waits for silences.
+
+#[test]
+fn an_acp_agent_that_misbehaves() {
+    insta::assert_snapshot!(misbehaving(acp()));
+}
+
+#[test]
+fn antigravity_that_misbehaves() {
+    insta::assert_snapshot!(misbehaving(antigravity()));
+}
+
+#[test]
+fn claude_code_that_misbehaves() {
+    insta::assert_snapshot!(misbehaving(claude_code()));
+}
+
+#[test]
+fn codex_that_misbehaves() {
+    insta::assert_snapshot!(misbehaving(codex()));
 }
 
 #[test]
@@ -289,7 +309,7 @@ fn a_program_that_is_missing_old_or_another_is_named_with_what_to_do() {
     for vendor in VENDORS {
         let bench = Bench::new(vendor());
         let mut row = |what: &str| {
-            let ran = bench.run(&["--timeout", "60s"]);
+            let ran = bench.run();
             text.push_str(&format!("{} {what}: {}", bench.vendor.name, shown(&bench, &ran)));
             bench.left_nothing(what);
         };
@@ -314,7 +334,7 @@ fn without_a_credential_it_is_said_which_one_and_where_it_is_set() {
     for vendor in VENDORS {
         let bench = Bench::with(vendor(), false);
         bench.install(&(bench.vendor.script)(Some(Vec::new())));
-        let ran = bench.run(&[]);
+        let ran = bench.run();
         text.push_str(&format!("{}: {}", bench.vendor.name, shown(&bench, &ran)));
         // No program is started for a run that could not reach its vendor.
         assert_eq!(guest_program::records(&bench.workspace.path().join("seen.jsonl")), Vec::<Value>::new());
@@ -334,30 +354,58 @@ fn without_a_credential_it_is_said_which_one_and_where_it_is_set() {
 #[test]
 fn what_an_agent_cannot_do_is_refused_in_order_before_anything_starts() {
     let folder = tempfile::tempdir().expect("folder");
-    let task = folder.path().join("task.yaml");
-    // All at once: what is not declared stands first, and is all that is said of it.
-    let asked = json!({ "goal": "x", "model": "not-a-model", "reasoning_effort": " ", "budget_usd": 0.5,
-        "permissions": { "network": false, "native_profile": "mine", "allowed_tools": ["no such tool"] } });
-    std::fs::write(&task, asked.to_string()).expect("task");
-    let task = task.display().to_string();
-    let mut text = String::new();
-    let mut profiles = serde_json::Map::new();
-    for name in ["acp", "anthropic", "antigravity", "claude-code", "codex", "gemini", "openai", "playbook"] {
-        let models = if ["acp", "claude-code", "codex", "playbook"].contains(&name) {
-            json!({})
-        } else {
-            json!({ "models": ["model-one", "model-two"], "model": "model-one" })
-        };
-        profiles.insert(name.to_owned(), json!({ "settings": models }));
-    }
+    let asked = |name: &str, task: Value| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, task.to_string()).expect("task");
+        path.display().to_string()
+    };
+    // The fields in the order in which they are refused, and the feature that each needs.
+    let fields = [
+        ("budget_usd", "budget"),
+        ("reasoning_effort", "reasoning_effort"),
+        ("permissions.network", "network_control"),
+        ("permissions.native_profile", "named_permission_profiles"),
+        ("permissions.allowed_tools", "tool_filters"),
+    ];
+    let undeclared = asked(
+        "undeclared.yaml",
+        json!({ "goal": "x", "reasoning_effort": "high", "budget_usd": 0.5,
+            "permissions": { "network": false, "native_profile": "mine", "allowed_tools": ["no such tool"] } }),
+    );
+    let unwanted = asked("unwanted.yaml", json!({ "goal": "x", "model": "not-a-model" }));
+    let names = ["acp", "anthropic", "antigravity", "claude-code", "codex", "gemini", "openai", "playbook"];
+    let listed = ["anthropic", "antigravity", "gemini", "openai"];
+    let settings = |name: &&str| ((*name).to_owned(), json!({ "settings": { "models": ["model-one"] } }));
+    let profiles: serde_json::Map<String, Value> = listed.iter().map(settings).collect();
+    let keys = ["ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OPENAI_API_KEY"];
     let home = Home::new().config(&json!({ "profiles": profiles }).to_string());
-    for name in profiles.keys() {
-        let _ = home.run(&["grant", "allow", name, "--all"]);
-        for more in [&[][..], &["--json"]] {
-            let ran = home.run(&[&["run", name, "--task", &task][..], more].concat());
-            assert_eq!(ran.code, Some(3), "{ran:?}");
-            text.push_str(&format!("{name}:\n{}{}\n", ran.out, ran.err));
+    let home = keys.into_iter().fold(home, |home, key| home.env(key, "sk-0123456789abcdef"));
+    let refused = |name: &str, task: &str| {
+        let ran = home.run(&["run", name, "--json", "--task", task]);
+        assert_eq!(ran.code, Some(3), "{name}: {ran:?}");
+        let refused = ran.json();
+        assert_eq!(
+            (&refused["error"]["kind"], &refused["error"]["code"]),
+            (&json!("unsupported"), &json!("task-unsupported"))
+        );
+        let issues = refused["error"]["issues"].as_array().unwrap_or_else(|| panic!("{refused}"));
+        let field = |issue: &Value| {
+            assert!(issue["message"].as_str().is_some_and(|why| !why.is_empty()), "{refused}");
+            issue["field"].as_str().expect("a field").to_owned()
+        };
+        issues.iter().map(field).collect::<Vec<String>>()
+    };
+    for name in names {
+        let granted = home.run(&["grant", "allow", name, "--all"]);
+        assert_eq!(granted.code, Some(0), "{granted:?}");
+        let declared = home.run(&["agents", name, "--json"]).json();
+        let declared = declared["features"].as_array().expect("features");
+        let lacking = fields.iter().filter(|(_, feature)| !declared.contains(&json!(feature)));
+        let lacking: Vec<&str> = lacking.map(|(field, _)| *field).collect();
+        let found = refused(name, &undeclared);
+        assert_eq!(found[..lacking.len().min(found.len())], lacking, "{name}: what is not declared stands first");
+        if listed.contains(&name) {
+            assert_eq!(refused(name, &unwanted), ["model"], "{name}");
         }
     }
-    insta::assert_snapshot!(text);
 }

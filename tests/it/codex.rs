@@ -2,11 +2,11 @@
 //! which takes the right key and no other.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::command::{Home, Printed};
+use crate::bench::{Bench, after_tools, calls, ended, failing, of, processes, terminal, told};
+use crate::command::Home;
 use crate::peer::{Aimock, installed};
 use crate::world::KEY;
 
@@ -15,95 +15,31 @@ const PROGRAM: &str = "target/peers/node_modules/@openai/codex-linux-x64/vendor/
 /// Seconds that a command of the tests sleeps; told apart from all else on the machine by its number.
 const SLEEP_S: u32 = 4723;
 
-/// The program with its model, under the command.
-struct Bench {
-    mock: Aimock,
-    home: Home,
-    folder: tempfile::TempDir,
+/// None where the program or the mock is not installed.
+async fn open(fixtures: Value, approvals: Value) -> Option<Bench> {
+    open_in(fixtures, approvals, "host").await
 }
 
-impl Bench {
-    /// None where the program or the mock is not installed.
-    async fn open(fixtures: Value, approvals: Value) -> Option<Self> {
-        Self::open_in(fixtures, approvals, "host").await
-    }
-
-    /// The same with a sandbox of the host's around the program, or with the program's `own` around its commands. In the
-    /// host's, it runs what it likes without a question, since it cannot leave.
-    async fn open_in(fixtures: Value, approvals: Value, sandbox: &str) -> Option<Self> {
-        let program = installed("codex", PROGRAM)?.display().to_string();
-        let mock = Aimock::start(KEY, &json!({ "fixtures": fixtures })).await?;
-        let url = format!("{}/v1", mock.url());
-        let own = ["secret:OPENAI_API_KEY".to_owned(), "env:CODEX_HOME".to_owned()];
-        let grants = [vec![format!("http:{url}"), format!("command:{program}")], own.to_vec()].concat();
-        let settings = json!({
-            "program": program, "base_url": url, "model": "mock-model",
-            // A vendor that fails is asked once more and not for minutes.
-            "config": { "model_providers.midplane.request_max_retries": 1, "model_providers.midplane.stream_max_retries": 1 },
-        });
-        let profile =
-            json!({ "settings": settings, "grants": grants, "approvals": approvals, "sandbox": { "mode": sandbox } });
-        let config = json!({ "profiles": { "codex": profile } });
-        let home = Home::new().config(&config.to_string()).env("OPENAI_API_KEY", KEY);
-        Some(Self { mock, home, folder: tempfile::tempdir().expect("folder") })
-    }
-
-    fn arguments(&self, goal: &str, more: &[&str]) -> Vec<String> {
-        let workspace = format!("{}:rw", self.folder.path().display());
-        let fixed = ["run", "codex", "--json", "--workspace", &workspace, "--goal", goal];
-        fixed.iter().chain(more).map(|word| (*word).to_owned()).collect()
-    }
-
-    /// Runs a task to its end; gives its events.
-    fn run(&self, goal: &str, more: &[&str]) -> (Printed, Vec<Value>) {
-        let arguments = self.arguments(goal, more);
-        let ran = self.home.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
-        let events = ran.lines();
-        (ran, events)
-    }
-}
-
-/// The data of the events of a kind.
-fn of<'e>(events: &'e [Value], kind: &str) -> Vec<&'e Value> {
-    events.iter().filter(|event| event["kind"] == kind).map(|event| &event["data"]).collect()
-}
-
-/// The notifications of a type.
-fn told<'e>(events: &'e [Value], kind: &str) -> Vec<&'e Value> {
-    of(events, "notification").into_iter().filter(|data| data["type"] == kind).collect()
-}
-
-fn terminal(events: &[Value]) -> &Value {
-    of(events, "runtime_terminal").pop().unwrap_or_else(|| panic!("no end: {events:#?}"))
-}
-
-/// Finish reason, kind and code of the error, and output.
-fn ended(events: &[Value]) -> [&str; 4] {
-    let end = terminal(events);
-    [&end["finish_reason"], &end["error"]["kind"], &end["error"]["code"], &end["output"]]
-        .map(|value| value.as_str().unwrap_or_default())
-}
-
-/// The calls that were told, and how each ended.
-fn calls(events: &[Value]) -> Vec<[&str; 3]> {
-    let names = ["name", "status", "preview"];
-    of(events, "tool_response")
-        .into_iter()
-        .map(|data| names.map(|name| data[name].as_str().unwrap_or_default()))
-        .collect()
-}
-
-/// All processes whose arguments have this in them, with arguments and environment.
-fn processes(needle: &str) -> Vec<(PathBuf, String)> {
-    let read = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).replace('\0', " ");
-    let folders = std::fs::read_dir("/proc").expect("/proc").flatten().map(|entry| entry.path());
-    folders
-        .filter(|folder| folder.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit()))
-        .filter_map(|folder| {
-            let line = read(&folder.join("cmdline"));
-            line.contains(needle).then(|| (folder.clone(), format!("{line}\n{}", read(&folder.join("environ")))))
-        })
-        .collect()
+/// The same with a sandbox of the host's around the program, or with the program's `own` around its commands. In the
+/// host's, it runs what it likes without a question, since it cannot leave.
+async fn open_in(fixtures: Value, approvals: Value, sandbox: &str) -> Option<Bench> {
+    let program = installed("codex", PROGRAM)?.display().to_string();
+    let mock = Aimock::start(KEY, &json!({ "fixtures": fixtures })).await?;
+    let url = format!("{}/v1", mock.url());
+    let own = ["secret:OPENAI_API_KEY".to_owned(), "env:CODEX_HOME".to_owned()];
+    let grants = [vec![format!("http:{url}"), format!("command:{program}")], own.to_vec()].concat();
+    let settings = json!({
+        "program": program, "base_url": url, "model": "mock-model",
+        // A vendor that fails is asked once more and not for minutes.
+        "config": { "model_providers.midplane.request_max_retries": 1, "model_providers.midplane.stream_max_retries": 1 },
+    });
+    let profile =
+        json!({ "settings": settings, "grants": grants, "approvals": approvals, "sandbox": { "mode": sandbox } });
+    // A dollar for each token.
+    let prices = json!({ "mock-model": { "input": 1_000_000.0, "output": 1_000_000.0 } });
+    let config = json!({ "profiles": { "codex": profile }, "prices": prices });
+    let home = Home::new().config(&config.to_string()).env("OPENAI_API_KEY", KEY);
+    Some(Bench::new("codex", mock, home))
 }
 
 /// A model that calls the vendor's shell.
@@ -115,16 +51,6 @@ fn command(goal: &str, arguments: &Value) -> Value {
 /// One that it must ask for, since it wants out of its sandbox.
 fn escalated(goal: &str, line: &str) -> Value {
     command(goal, &json!({ "cmd": line, "sandbox_permissions": "require_escalated", "justification": "May I?" }))
-}
-
-fn after_tools(goal: &str) -> Value {
-    json!({ "match": { "userMessage": goal, "hasToolResult": true },
-        "response": { "content": "The tool is done.", "usage": { "input_tokens": 20, "output_tokens": 4, "total_tokens": 24 } } })
-}
-
-fn failing(goal: &str, status: u16, kind: &str) -> Value {
-    json!({ "match": { "userMessage": goal },
-        "response": { "error": { "message": "about it", "type": kind }, "status": status } })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -141,7 +67,7 @@ async fn a_prompt_commands_a_patch_questions_a_resume_and_an_answer_in_a_schema(
     ]);
     let approvals = json!({ "otherwise": "decline", "rules": [
         { "kind": "command", "title": "/bin/bash -lc 'touch allowed.txt'", "allow": true } ] });
-    let Some(bench) = Bench::open_in(fixtures, approvals, "own").await else { return };
+    let Some(bench) = open_in(fixtures, approvals, "own").await else { return };
 
     let (ran, events) = bench.run("greet me", &[]);
     assert_eq!((ran.code, ended(&events)), (Some(0), ["done", "", "", "Hello from the model."]), "{ran:?}");
@@ -193,7 +119,7 @@ async fn a_prompt_commands_a_patch_questions_a_resume_and_an_answer_in_a_schema(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_strict_task_writes_nothing() {
     let fixtures = json!([command("write", &json!({ "cmd": "touch strict.txt" })), after_tools("write")]);
-    let Some(bench) = Bench::open(fixtures, json!({ "otherwise": "decline" })).await else { return };
+    let Some(bench) = open(fixtures, json!({ "otherwise": "decline" })).await else { return };
     let (ran, events) = bench.run("write", &["--mode", "strict"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert_eq!(calls(&events)[0][..2], ["command", "error"], "{events:#?}");
@@ -207,7 +133,7 @@ async fn a_cancel_ends_the_running_command_and_the_session_can_go_on() {
         command("wait", &json!({ "cmd": sleep, "yield_time_ms": 60_000 })),
         { "match": { "userMessage": "go on" }, "response": { "content": "Gone on." } },
     ]);
-    let Some(bench) = Bench::open(fixtures, json!({ "otherwise": "decline" })).await else { return };
+    let Some(bench) = open(fixtures, json!({ "otherwise": "decline" })).await else { return };
     let arguments = bench.arguments("wait", &[]);
     let mut child = bench.home.start(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
     let mut events: Vec<Value> = Vec::new();
@@ -254,7 +180,7 @@ async fn a_failing_vendor_is_a_typed_end_that_keeps_its_session() {
     let mut fixtures: Vec<Value> = rows.iter().map(|(goal, status, kind, _)| failing(goal, *status, kind)).collect();
     fixtures.push(json!({ "match": { "userMessage": "cut" }, "latency": 300, "disconnectAfterMs": 700,
         "chunkSize": 5, "response": { "content": "This is cut before it is complete." } }));
-    let Some(bench) = Bench::open(json!(fixtures), json!({ "otherwise": "decline" })).await else { return };
+    let Some(bench) = open(json!(fixtures), json!({ "otherwise": "decline" })).await else { return };
     for (goal, _, _, wanted) in rows {
         let (ran, events) = bench.run(goal, &[]);
         assert_eq!(ended(&events), wanted, "{ran:?}");
@@ -264,6 +190,24 @@ async fn a_failing_vendor_is_a_typed_end_that_keeps_its_session() {
     assert_eq!(ended(&events)[..3], ["failed", "unavailable", "stream-truncated"], "{ran:?}");
     let (ran, events) = bench.run("again", &["--conversation", "01a1fe3f-825c-78f2-ab59-1cccbacf85cd"]);
     assert_eq!(ended(&events)[..3], ["failed", "not-found", "session"], "{ran:?}");
+}
+
+/// The program tells its tokens after each request, and the host stops it when they have cost too much: a model that
+/// calls for ever is asked no more than three times.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_that_is_spent_stops_the_run() {
+    let mut again = command("loop", &json!({ "cmd": "echo again" }));
+    again["match"] = json!({ "userMessage": "loop" });
+    again["response"]["usage"] = json!({ "input_tokens": 15, "output_tokens": 5, "total_tokens": 20 });
+    let Some(bench) = open(json!([again]), json!({ "otherwise": "decline" })).await else { return };
+    let (ran, events) = bench.run("loop", &["--budget-usd", "50"]);
+    assert_eq!(ended(&events)[..3], ["failed", "limit", "budget"], "{ran:?}");
+    let costs: Vec<f64> = told(&events, "cost").iter().filter_map(|data| data["estimate_usd"].as_f64()).collect();
+    assert_eq!(costs.iter().find(|cost| **cost > 50.0), Some(&60.0), "{costs:?}");
+    // The request that follows may be on its way when the run is stopped, and none after it.
+    let asked = bench.mock.journal().await.len();
+    assert!((3..=4).contains(&asked), "asked {asked} times");
+    assert!(terminal(&events)["session_id"].is_string(), "{ran:?}");
 }
 
 #[tokio::test]

@@ -96,6 +96,16 @@ impl Home {
         command
     }
 
+    /// Runs a line of the documentation in a folder, as a person types it.
+    pub(crate) fn shell(&self, folder: &Path, line: &str) -> Printed {
+        let own = binary().parent().expect("a folder").display().to_string();
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut command = Command::new("sh");
+        command.env_clear().env("PATH", format!("{own}:{path}")).env("HOME", self.path());
+        command.env("MIDPLANE_HOME", self.path()).current_dir(folder).args(["-c", line]).stdin(Stdio::null());
+        printed(command.output().expect("the shell runs"))
+    }
+
     /// Runs it to its end.
     pub(crate) fn run(&self, arguments: &[&str]) -> Printed {
         printed(self.command(arguments).output().expect("the command runs"))

@@ -27,7 +27,8 @@ pub(crate) struct Aimock {
 }
 
 impl Aimock {
-    /// Starts one that takes `key` and nothing else as the caller's key. None where it is not installed.
+    /// Starts one that takes `key` and nothing else as the caller's key, and with an empty one asks for none. None where it
+    /// is not installed.
     pub(crate) async fn start(key: &str, fixtures: &Value) -> Option<Self> {
         Self::start_with(key, fixtures, &[]).await
     }
@@ -46,8 +47,10 @@ impl Aimock {
             .args(options)
             // Nothing of the caller's: neither a real key nor an option for node.
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("AIMOCK_API_KEYS", key);
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        if !key.is_empty() {
+            command.env("AIMOCK_API_KEYS", key);
+        }
         let started = tokio::task::spawn_blocking(move || {
             Group::start(command, |line| line.split_once("listening on ").map(|(_, url)| url.trim().to_owned()))
         });

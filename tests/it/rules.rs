@@ -189,6 +189,22 @@ fn a_frozen_line_notices_a_change_and_lets_comments_be() {
     assert_eq!(check_frozen(&frozen, folder.path()).len(), 1);
 }
 
+/// An adapter of a model's HTTP API is the vendor's translation and little else: what it shares with another is the SDK's.
+#[test]
+fn adapters_of_http_apis_are_small() {
+    for name in ["anthropic", "openai", "gemini"] {
+        let mut code_lines = 0;
+        visit(&root().join(format!("plugins/agent-{name}/src")), &mut |path| {
+            if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("tests.rs") {
+                let text = std::fs::read_to_string(path).expect("source");
+                let lines = text.lines().map(str::trim);
+                code_lines += lines.filter(|line| !line.is_empty() && !line.starts_with("//")).count();
+            }
+        });
+        assert!((100..=600).contains(&code_lines), "agent-{name} has {code_lines} lines of code of its own");
+    }
+}
+
 /// What a snapshot test left to be reviewed was not reviewed.
 #[test]
 fn no_snapshot_is_pending() {

@@ -279,7 +279,7 @@ fn tables(bench: &Bench) {
     bench.left_nothing();
 
     bench.claude(vec![json!({ "spawn": ["sleep", "600"] })]);
-    let ran = bench.run(&[&path_of("wait.yaml"), "--cancel-after-ms", "3000"], |all| found.look(all));
+    let ran = bench.run(&[&path_of("wait.yaml"), "--cancel-after-ms", "2000"], |all| found.look(all));
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let table = rows(&ran);
     assert_eq!(table.iter().map(|row| row["AGENT"].as_str()).collect::<Vec<_>>(), names, "{ran:?}");
@@ -302,13 +302,32 @@ fn tables(bench: &Bench) {
     let mut secrets: Vec<&str> = found.tokens.values().map(String::as_str).collect();
     secrets.push(KEY);
     let mut left = vec![(PathBuf::from("the output"), format!("{}{}", ran.out, ran.err).into_bytes())];
+    left.extend(logs(bench));
     left.extend(found.arguments.iter().map(|line| (PathBuf::from("arguments"), line.clone().into_bytes())));
     files(bench.home.path(), &mut left);
     files(bench.folder.path(), &mut left);
-    assert!(left.iter().any(|(path, bytes)| path.ends_with("midplane.db") && holds(bytes, GOAL.as_bytes())));
+    let is_store = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("midplane.db"));
+    assert!(left.iter().any(|(path, bytes)| is_store(path) && holds(bytes, GOAL.as_bytes())), "the search is blind");
     for (path, bytes) in &left {
         assert!(!secrets.iter().any(|secret| holds(bytes, secret.as_bytes())), "a secret is in {}", path.display());
     }
+}
+
+/// What each agent's run prints and logs at the finest level, of the libraries below, too.
+fn logs(bench: &Bench) -> Vec<(PathBuf, Vec<u8>)> {
+    bench.claude(vec![json!({ "file": "hello.txt", "text": "hello\n" })]);
+    let of = |(name, _): &(&str, _)| {
+        let workspace = tempfile::tempdir_in(bench.folder.path()).expect("folder");
+        let place = format!("{}:rw", workspace.path().display());
+        let log = ["--log", "trace,midplane=trace", "--json"];
+        let task = path_of("task.yaml");
+        let ran = bench.home.run(&[&log[..], &["run", name, "--task", &task, "--workspace", &place]].concat());
+        assert_eq!(ran.code, Some(0), "{name}: {ran:?}");
+        assert_eq!(std::fs::read_to_string(workspace.path().join("hello.txt")).expect("written"), "hello\n", "{name}");
+        assert!(ran.err.contains("TRACE"), "{name}: {}", ran.err);
+        (PathBuf::from(format!("the log of {name}")), format!("{}{}", ran.out, ran.err).into_bytes())
+    };
+    AGENTS.iter().map(of).collect()
 }
 
 /// All files below a folder.

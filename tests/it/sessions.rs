@@ -503,7 +503,7 @@ struct Screen {
 
 impl Screen {
     fn new(rows: u16) -> (Self, File) {
-        use rustix_pty::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
         use std::os::unix::fs::OpenOptionsExt as _;
 
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;

@@ -1,6 +1,6 @@
 //! Many runs against a vendor that misbehaves at random: every one ends, and its log has exactly one terminal.
 //!
-//! `MIDPLANE_SOAK_RUNS` says how many (50 without it), spread over the wires below. A wire is one row. By hand:
+//! `MIDPLANE_SOAK_RUNS` says how many (50 without it), spread over all wires. By hand:
 //!
 //! ```sh
 //! MIDPLANE_SOAK_RUNS=500 cargo test -p midplane-it soak:: -- --nocapture
@@ -17,31 +17,8 @@ use midplane::core::outcome::FinishReason;
 use serde_json::{Value, json};
 
 use crate::peer::Aimock;
-use crate::world::{KEY, Setup, World};
-
-/// One vendor's API.
-struct Wire {
-    name: &'static str,
-    plugin: &'static str,
-    secret: &'static str,
-    /// What follows the mock's address in `base_url`.
-    path: &'static str,
-    settings: &'static [(&'static str, &'static str)],
-}
-
-const WIRES: &[Wire] = &[
-    Wire { name: "anthropic", plugin: "anthropic", secret: "ANTHROPIC_API_KEY", path: "", settings: &[] },
-    Wire {
-        name: "openai-responses",
-        plugin: "openai",
-        secret: "OPENAI_API_KEY",
-        path: "/v1",
-        settings: &[("api", "responses")],
-    },
-    Wire { name: "gemini-content", plugin: "gemini", secret: "GEMINI_API_KEY", path: "", settings: &[] },
-    Wire { name: "openai-chat", plugin: "openai", secret: "OPENAI_API_KEY", path: "/v1", settings: &[("api", "chat")] },
-    Wire { name: "gemini", plugin: "gemini", secret: "GEMINI_API_KEY", path: "", settings: &[] },
-];
+use crate::wires::{WIRES, Wire};
+use crate::world::{KEY, World};
 
 /// How often the mock misbehaves, of each request: an error, an answer that is no JSON, a connection that is closed, a rate
 /// limit. Three of four requests are answered.
@@ -77,15 +54,8 @@ async fn every_run_ends_once_whatever_the_vendor_does() {
     let Some(mock) = Aimock::start_with(KEY, &fixtures(), &CHAOS).await else { return };
     let mut ends: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for (row, wire) in WIRES.iter().enumerate() {
-        let url = format!("{}{}", mock.url(), wire.path);
-        let settings = wire.settings.iter().fold(
-            Setup::of(wire.plugin, Some(wire.secret), &url)
-                .setting("model", json!("mocked"))
-                .setting("retries_max", json!(2))
-                .setting("retry_wait_max_s", json!(1)),
-            |setup, (name, value)| setup.setting(name, json!(value)),
-        );
-        let world = settings.open().await;
+        let setup = wire.at(&mock).setting("retries_max", json!(2)).setting("retry_wait_max_s", json!(1));
+        let world = setup.open().await;
         std::fs::write(world.workspace.path().join("a.txt"), "alpha\n").expect("a file");
         // Each wire has its part of the runs, the first ones one more.
         let own: Vec<usize> = (0..runs).skip(row).step_by(WIRES.len()).collect();

@@ -8,6 +8,7 @@ use midplane::config::ProfileConfig;
 use midplane::core::approval::Policy;
 use midplane::core::event::{EventKind, Record};
 use midplane::core::outcome::Outcome;
+use midplane::core::price::Price;
 use midplane::core::task::{self, Task, WorkspaceAccess};
 use midplane::core::{ProfileName, RunId};
 use midplane::{Config, FIRST_PARTY, Host, Keeper, Paths, RunRequest};
@@ -27,6 +28,7 @@ pub(crate) struct Setup {
     granted: bool,
     settings: BTreeMap<String, Value>,
     limits: BTreeMap<String, u64>,
+    prices: BTreeMap<String, Price>,
     core_dumps: Option<PathBuf>,
     own_cache: bool,
     vault: Option<(String, Keeper)>,
@@ -49,6 +51,7 @@ impl Setup {
             granted: true,
             settings: BTreeMap::new(),
             limits: BTreeMap::new(),
+            prices: BTreeMap::new(),
             core_dumps: None,
             own_cache: false,
             vault: None,
@@ -77,6 +80,13 @@ impl Setup {
     /// A bound of the host.
     pub(crate) fn limit(mut self, name: &str, value: u64) -> Self {
         self.limits.insert(name.to_owned(), value);
+        self
+    }
+
+    /// What a million tokens of a model cost.
+    pub(crate) fn price(mut self, model: &str, usd: f64) -> Self {
+        let price = Price { input: usd, output: usd, cache_read: None, cache_creation: None };
+        self.prices.insert(model.to_owned(), price);
         self
     }
 
@@ -128,6 +138,7 @@ impl Setup {
         let mut config = Config::default();
         config.profiles.insert(name, profile);
         config.limits.clone_from(&self.limits);
+        config.prices.clone_from(&self.prices);
         config.secrets.extend(self.vault.iter().map(reference));
         let key = self.key.clone();
         let mut builder = Host::builder().paths(paths).config(config);

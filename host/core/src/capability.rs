@@ -97,6 +97,18 @@ pub fn issues(task: &Task, declared: &CapabilitySet) -> Vec<Issue> {
     issues
 }
 
+/// What is not declared, and what an adapter refuses besides. One reason for a field is enough: what is not declared most
+/// adapters refuse, too, and what stands inside of a field that is refused as a whole is not looked at.
+#[must_use]
+pub fn all(lacking: Vec<Issue>, refused: Vec<Issue>) -> Vec<Issue> {
+    let is_within = |field: &str, whole: &str| {
+        field.strip_prefix(whole).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    let is_new = |issue: &Issue| lacking.iter().all(|known| !is_within(&issue.field, &known.field));
+    let new: Vec<Issue> = refused.into_iter().filter(is_new).collect();
+    lacking.into_iter().chain(new).collect()
+}
+
 /// The refusal of a task that has issues with an agent (`unsupported`, code `task-unsupported`): it names the first of them.
 #[must_use]
 pub fn refusal(agent: &str, issues: &[Issue]) -> Option<Error> {
@@ -140,5 +152,23 @@ mod tests {
             fields(&["mcp_support", "working_directory", "budget", "network_control", "tool_filters"]),
             ["mcp_servers.env"]
         );
+    }
+
+    #[test]
+    fn what_is_refused_as_a_whole_is_not_refused_in_parts() {
+        let of = |fields: &[&str]| fields.iter().map(|field| Issue::new(*field, "x")).collect::<Vec<_>>();
+        let issues = all(
+            of(&["mcp_servers", "permissions.network"]),
+            of(&[
+                "model",
+                "mcp_servers[0].name",
+                "mcp_servers",
+                "permissions.network",
+                "permissions.network_more",
+                "model",
+            ]),
+        );
+        let fields: Vec<&str> = issues.iter().map(|issue| issue.field.as_str()).collect();
+        assert_eq!(fields, ["mcp_servers", "permissions.network", "model", "permissions.network_more", "model"]);
     }
 }

@@ -160,7 +160,8 @@ impl Host {
         })?;
         let tokens = endpoints::tokens(&profile.endpoints, &grants).map_err(named)?;
         let (secrets, redactor) = self.secrets(&profile, &grants, &asked, &tokens).await.map_err(named)?;
-        let required = profile.required_secrets().into_iter().chain(secret_names(&asked));
+        let of_plugin = profile.required_secrets().into_iter().chain(profile.endpoint_secrets(&grants));
+        let required = of_plugin.chain(secret_names(&asked));
         if let Some(error) = required.into_iter().find_map(|name| secrets.missing(&name).cloned()) {
             let mut error = error;
             // What is missing is a right to act at the vendor, so it is answered like a missing grant.
@@ -256,10 +257,7 @@ impl Host {
         let meant = task.clone().with_aliases();
         let mut seen = agent_task(&RunId::from_parts(now_ms(), 0), &meant, None, &profile.limits);
         seen.mcp_servers = Sockets::new(&meant, self.inner.registry.helper())?.servers(&meant);
-        let mut refused = as_written(task, self.validate(profile, &seen).await?);
-        // One reason for a field is enough: what is not declared, most adapters refuse, too.
-        refused.retain(|issue| lacking.iter().all(|known| known.field != issue.field));
-        Ok(lacking.into_iter().chain(refused).collect())
+        Ok(capability::all(lacking, as_written(task, self.validate(profile, &seen).await?)))
     }
 
     fn pure(&self, profile: &Profile, call: &'static str) -> Ports {

@@ -12,6 +12,8 @@ use midplane_core::{Digest, Error, ProfileName, Result};
 use midplane_engine::Plugin;
 use serde_json::Value;
 
+use crate::endpoints;
+
 /// A profile that is loaded and ready to be called.
 #[derive(Clone)]
 pub(crate) struct Profile {
@@ -119,6 +121,24 @@ impl Profile {
                 _ => None,
             })
             .collect()
+    }
+
+    /// The secrets that are applied at the endpoints which a run has under these grants. A plugin may do without such an
+    /// endpoint; but where the operator gives it, what is sent there without its credential only fails.
+    pub(crate) fn endpoint_secrets(&self, grants: &Grants) -> Vec<String> {
+        let mut secrets = self.secrets(grants);
+        let of_endpoint = |name: &String| {
+            self.endpoints.iter().filter(|endpoint| endpoints::is_granted(endpoint, grants)).any(|endpoint| {
+                self.permissions.iter().any(|requested| match &requested.permission {
+                    Permission::Http { credential: Some(rule), .. } => {
+                        rule.name == endpoint.credential && rule.secret == *name
+                    }
+                    _ => false,
+                })
+            })
+        };
+        secrets.retain(of_endpoint);
+        secrets
     }
 }
 

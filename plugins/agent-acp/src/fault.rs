@@ -51,6 +51,10 @@ pub fn of(what: &str, error: &RpcError) -> Error {
     let message = if text.is_empty() { what.to_owned() } else { format!("{what}: {text}") };
     match status(error) {
         Some(status) => of_status(status, &text, message),
+        // How codex says that there was no answer, or none that it could read; its class of it stands in its log alone.
+        None if text.contains("stream disconnected before completion") => {
+            Error::unavailable("stream-truncated", message)
+        }
         None if error.code == AUTH_REQUIRED => Error::denied("authenticate", message),
         None if error.code == RESOURCE_NOT_FOUND => Error::not_found("vendor-not-found", message),
         None => Error::internal("agent-error", message),
@@ -201,6 +205,11 @@ mod tests {
                 json!({"codex_error_info": {"response_too_many_failed_attempts": {"http_status_code": 429}}}),
             ),
             error(-32603, "x", json!({"codex_error_info": "usage_limit_exceeded"})),
+            error(
+                -32603,
+                "Internal error",
+                json!({"message": "stream disconnected before completion: stream closed before response.completed", "codex_error_info": "other"}),
+            ),
             error(429, quota, Value::Null),
             error(503, "<html>\u{1b}[31mno</html>", Value::Null),
             error(-32000, "Authentication required", Value::Null),

@@ -30,7 +30,7 @@ mod tests;
 
 use midplane_plugin::agent::{
     self, AvailabilityReport, CapabilitySet, FilesystemAccess, Issue, Outcome, PermissionMode, PermissionProfile,
-    Readiness, Task, issue,
+    Readiness, Task, has_transcript, issue,
 };
 use midplane_plugin::agent_loop::system::ATTACHMENT_KINDS;
 use midplane_plugin::{Agent, ErrorKind, Host, Result, settings};
@@ -182,7 +182,7 @@ fn refused(host: &dyn Host, task: &Task, profile: &Profile) -> Vec<Issue> {
         let why = format!("{title} tells what it used only when a turn is over, too late to stop it; leave it out");
         refuse("budget_usd", why);
     }
-    if task.session.as_ref().is_some_and(|session| session.transcript.is_some()) {
+    if has_transcript(task) {
         refuse("session.transcript", "the agent keeps its own transcripts; give the id alone".to_owned());
     }
     if task.output_schema.is_some() {

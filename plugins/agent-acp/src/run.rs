@@ -383,7 +383,8 @@ impl<'h> Agent<'h> {
             let error = Error::unavailable("no-answer", format!("no answer to `{method}` in {} ms", self.start_ms));
             return Err(self.peer.child().describe(error));
         } else if self.prompted {
-            return self.patience.check();
+            // It was given work that may be half done.
+            return self.patience.check().map_err(|silence| Error::uncertain(silence.code, silence.message));
         }
         Ok(())
     }

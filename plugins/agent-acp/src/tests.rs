@@ -248,7 +248,7 @@ fn defect_14_15_all_that_cannot_be_honoured_is_refused_by_field() {
                 task.permissions.disallowed_tools = vec!["y".into()];
                 task.permissions.network = Some(true);
                 task.permissions.native_profile = Some("yolo".into());
-                task.session = Some(Session { id: "s".into(), transcript: Some("[]".into()) });
+                task.session = Some(Session { id: "s".into(), transcript: Some("[1]".into()) });
                 task.output_schema = Some("{}".into());
                 task.attachments = vec![attachment("video", "v")];
             },

@@ -181,6 +181,7 @@ impl Vendor for Anthropic {
 /// is not known is judged by its status.
 pub fn typed_error(kind: &str, message: &str) -> Option<Error> {
     match kind {
+        // Not in the table of all vendors: elsewhere it says less than the status.
         "invalid_request_error" => Some(Error::invalid("request", format!("the vendor says `{kind}`: {message}"))),
         _ => fault::of_word(kind, message),
     }

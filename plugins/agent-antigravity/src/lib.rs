@@ -93,7 +93,7 @@ impl Agent for AntigravityAgent {
         if let Err(error) = Conversation::of(task) {
             issues.push(issue("session", error.message));
         }
-        if task.session.as_ref().is_some_and(|session| session.transcript.is_some()) {
+        if agent::has_transcript(task) {
             issues.push(issue("session.transcript", "the harness keeps its own transcripts; leave it out"));
         }
         for (index, attachment) in task.attachments.iter().enumerate() {

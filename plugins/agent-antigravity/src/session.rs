@@ -160,18 +160,12 @@ impl Run<'_> {
         let mut halt_end_ms = u64::MAX;
         loop {
             match self.connection.wait(self.patience.wait_ms())? {
-                Heard::Text(text) => {
-                    self.patience.heard();
-                    self.frame(&text)?;
-                }
-                Heard::Binary(_) => self.unreadable += 1,
+                Heard::Text(text) => self.frame(&text)?,
+                Heard::Binary(_) => self.unreadable()?,
                 Heard::Signal => drop(self.steer()?),
                 Heard::Timeout => {
                     self.turn.events.flush()?;
-                    // A halt is given its own time.
-                    if !self.turn.halted {
-                        self.patience.check().map_err(|error| self.silent(error))?;
-                    }
+                    self.look_at_the_time()?;
                 }
                 Heard::Cancelled => {
                     self.turn.halted = true;
@@ -195,10 +189,8 @@ impl Run<'_> {
     }
 
     fn frame(&mut self, text: &str) -> Result<()> {
-        let Ok(frame) = serde_json::from_str::<Value>(text) else {
-            self.unreadable += 1;
-            return Ok(());
-        };
+        let Ok(frame) = serde_json::from_str::<Value>(text) else { return self.unreadable() };
+        self.patience.heard();
         for todo in self.turn.take(&frame)? {
             match todo {
                 Todo::Send(answer) => self.connection.send(answer.to_string())?,
@@ -218,6 +210,17 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Noise is no sign of work, however much of it there is.
+    fn unreadable(&mut self) -> Result<()> {
+        self.unreadable += 1;
+        self.look_at_the_time()
+    }
+
+    /// An error when the harness was silent for too long. A halt is given its own time.
+    fn look_at_the_time(&self) -> Result<()> {
+        if self.turn.halted { Ok(()) } else { self.patience.check().map_err(|error| self.silent(error)) }
     }
 
     /// What the user adds is queued by the harness and taken in the same turn. Says whether there was anything.

@@ -268,6 +268,16 @@ fn to_be_idle_is_not_to_have_succeeded() {
         vendor(404),
         vendor(429),
         vendor(503),
+        // A page of HTML in the place of an answer.
+        vec![
+            failed(
+                1,
+                "SOURCE_SYSTEM",
+                2,
+                "Agent execution terminated due to error. (\"invalid stream chunk: <html>\")",
+            ),
+            state("STATE_FULLY_IDLE", json!({ "error": "iterateResponseStream: invalid stream chunk: <html>" })),
+        ],
         plain("model unreachable: Error 500, Message: x"),
         plain("model output error: max tokens limit reached (generation or context length exceeded)."),
         plain("something else"),
@@ -574,7 +584,7 @@ fn defect_14_15_all_that_cannot_be_honoured_is_listed_in_the_order_of_the_task()
     bad.permissions.filesystem = FilesystemAccess::ReadOnly;
     bad.permissions.allowed_tools = vec!["edit_file".into(), "Read".into(), "list_directory".into()];
     bad.permissions.disallowed_tools = vec!["start_subagent".into()];
-    bad.session = Some(Session { id: "/".repeat(40), transcript: Some("[]".into()) });
+    bad.session = Some(Session { id: "/".repeat(40), transcript: Some("[1]".into()) });
     bad.attachments = vec![Attachment { kind: "skill".into(), name: "s".into(), path: "s".into(), digest: "d".into() }];
     let issues: Vec<String> = AntigravityAgent::validate(&host, &bad)
         .into_iter()

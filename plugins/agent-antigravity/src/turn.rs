@@ -361,8 +361,9 @@ impl<'h> Turn<'h> {
     }
 
     fn failed_step(&mut self, step: &Value, source: &str) -> Result<()> {
-        let status =
-            step["error"]["httpCode"].as_u64().and_then(|code| u16::try_from(code).ok()).filter(|code| *code > 0);
+        // Where there was no answer, or none that it could read, the harness gives a number of gRPC, such as 2.
+        let status = step["error"]["httpCode"].as_u64().and_then(|code| u16::try_from(code).ok());
+        let status = status.filter(|code| (400..600).contains(code));
         let said = match text(&step["error"]["errorMessage"]) {
             "" => message(&step["errorMessage"]),
             _ => message(&step["error"]["errorMessage"]),

@@ -136,7 +136,8 @@ impl Drive<'_> {
             };
             match said {
                 Said::Line(line) => self.line(&line)?,
-                Said::Stderr(_) => {}
+                // Noise is no sign of work, however much of it there is.
+                Said::Stderr(_) => self.waited()?,
                 Said::Signal => self.steer()?,
                 Said::Cancelled => self.interrupt(),
                 Said::Timeout => self.waited()?,
@@ -402,7 +403,11 @@ impl Drive<'_> {
             let error = format!("the program gave no answer to its start within {ANSWER_MS_MAX} ms");
             return Err(Error::unavailable("handshake", error));
         }
-        self.patience.check()
+        self.patience.check().map_err(|silence| match self.phase {
+            // It was given work that may be half done.
+            Phase::Working => Error::uncertain(silence.code, silence.message),
+            _ => silence,
+        })
     }
 
     fn request_id(&self) -> String {

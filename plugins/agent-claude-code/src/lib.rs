@@ -103,8 +103,7 @@ impl Agent for ClaudeCodeAgent {
             if session.id.trim().is_empty() {
                 issues.push(issue("session.id", "the id of the conversation is blank"));
             }
-            let empty = |text: &String| matches!(text.trim(), "null" | "[]");
-            if session.transcript.as_ref().is_some_and(|text| !empty(text)) {
+            if agent::has_transcript(task) {
                 let message =
                     "the program goes on only with conversations that it has written down itself; leave it out";
                 issues.push(issue("session.transcript", message));

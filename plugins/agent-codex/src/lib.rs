@@ -104,9 +104,7 @@ impl Agent for CodexAgent {
             }
         }
         permissions(task, &mut issues);
-        if let Some(session) = &task.session
-            && session.transcript.is_some()
-        {
+        if agent::has_transcript(task) {
             issues.push(issue(
                 "session.transcript",
                 "codex goes on only with threads that it keeps itself; give the session's id alone",

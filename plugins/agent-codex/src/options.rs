@@ -80,13 +80,19 @@ impl Options {
         })
     }
 
-    /// How the program is started. Nothing of the task and no token is on the argument vector.
+    /// How the program is started, for a task with a named profile or without. Nothing else of the task and no token is on
+    /// the argument vector.
     #[must_use]
-    pub fn command(&self) -> Command {
+    pub fn command(&self, profile: Option<&str>) -> Command {
         let mut argv = vec![self.program.clone()];
         argv.extend(self.args.iter().cloned());
         // Its plugins would bring tools of which the operator knows nothing.
-        argv.extend(["--config", "features.plugins=false", "app-server", "--listen", "stdio://"].map(str::to_owned));
+        argv.extend(["--config", "features.plugins=false"].map(str::to_owned));
+        // A file with profiles of which it names none it cannot read, so it must know from the start which one is meant.
+        if let Some(profile) = profile {
+            argv.extend(["--config".to_owned(), format!("default_permissions={}", json!(profile))]);
+        }
+        argv.extend(["app-server", "--listen", "stdio://"].map(str::to_owned));
         let env = self.codex_home.iter().map(|home| ("CODEX_HOME".to_owned(), home.clone())).collect();
         Command { argv, cwd: None, env, secret_env: Vec::new() }
     }

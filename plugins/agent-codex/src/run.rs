@@ -43,7 +43,8 @@ struct Ended {
 pub fn run(host: &dyn Host, options: &Options, task: &Task) -> Result<Outcome> {
     // Before anything is started: what is wrong here is known already.
     let params = options.thread(host, task)?;
-    let (mut peer, version) = start(host, options, options.startup_ms)?;
+    let profile = task.permissions.native_profile.as_deref();
+    let (mut peer, version) = start(host, options, profile, options.startup_ms)?;
     let begun = begin(task, params, &mut peer);
     let (thread, model) = match begun {
         Ok(begun) => begun,
@@ -110,7 +111,7 @@ pub fn run(host: &dyn Host, options: &Options, task: &Task) -> Result<Outcome> {
 
 /// Starts the program and asks who it is logged in as, which changes nothing and refreshes nothing.
 pub fn probe(host: &dyn Host, options: &Options, timeout_ms: u32) -> Result<AvailabilityReport> {
-    let (mut peer, version) = start(host, options, timeout_ms)?;
+    let (mut peer, version) = start(host, options, None, timeout_ms)?;
     let account = peer.request("account/read", &json!({ "refreshToken": false }), timeout_ms);
     end(host, peer);
     let account = account?.map_err(|error| failure::of_call("account/read", &error))?;
@@ -126,8 +127,13 @@ pub fn probe(host: &dyn Host, options: &Options, timeout_ms: u32) -> Result<Avai
 }
 
 /// Starts the program and shakes hands; gives its version.
-fn start<'h>(host: &'h dyn Host, options: &Options, timeout_ms: u32) -> Result<(Peer<'h>, String)> {
-    let child = Child::spawn(host, &options.command(), Limits::default())
+fn start<'h>(
+    host: &'h dyn Host,
+    options: &Options,
+    profile: Option<&str>,
+    timeout_ms: u32,
+) -> Result<(Peer<'h>, String)> {
+    let child = Child::spawn(host, &options.command(profile), Limits::default())
         .map_err(|error| program::explain_spawn(error, &options.program, INSTALL))?;
     let mut peer = Peer::new(child, Dialect { member: false, text_ids: true });
     let hello = json!({
@@ -149,7 +155,14 @@ fn start<'h>(host: &'h dyn Host, options: &Options, timeout_ms: u32) -> Result<(
         }
         Err(error) => {
             end(host, peer);
-            Err(error)
+            // With a profile that its configuration does not have, or one that it cannot read, it does not come up.
+            Err(match (profile, error.code.as_str()) {
+                (Some(profile), "program-ended") => {
+                    let why = format!("codex does not start with the profile `{profile}`: {}", error.message);
+                    Error::unsupported("native-profile", why)
+                }
+                _ => error,
+            })
         }
     }
 }
@@ -174,8 +187,8 @@ fn begin(task: &Task, mut params: Value, peer: &mut Peer<'_>) -> Result<(Option<
     Ok((text(&reply["thread"]["id"]), text(&reply["model"])))
 }
 
-/// Whether the program's own configuration leaves a named profile in force. A file that it cannot read it leaves out, and goes
-/// on with its defaults: nobody could tell then what the profile stands for.
+/// Whether the program's own configuration leaves a named profile in force. Where it cannot say what that is, nobody can tell
+/// what the profile stands for.
 fn keeps_profile(task: &Task, peer: &mut Peer<'_>) -> Result<()> {
     let unsupported = |why: String| Err(Error::unsupported("native-profile", why));
     let params = json!({ "includeLayers": false, "cwd": task.working_directory });
@@ -296,9 +309,12 @@ impl Run<'_, '_> {
                     patience.restart();
                 }
                 Incoming::Response { call, reply } => self.steered(call, reply.is_ok()),
-                Incoming::Stderr(line) => self.host.log(Level::Debug, &cut(line, 1024)),
                 Incoming::Signal => self.steer(id)?,
-                Incoming::Timeout => {
+                // Noise is no sign of work, however much of it there is.
+                Incoming::Stderr(_) | Incoming::Timeout => {
+                    if let Incoming::Stderr(line) = incoming {
+                        self.host.log(Level::Debug, &cut(line, 1024));
+                    }
                     if until.is_none()
                         && let Err(silence) = patience.check()
                     {

@@ -492,7 +492,7 @@ fn defect_14_15_all_that_cannot_be_honoured_is_refused_in_the_order_of_the_field
     task.permissions.disallowed_tools = vec!["web".into()];
     task.permissions.network = Some(false);
     task.permissions.filesystem = FilesystemAccess::FullAccess;
-    task.session = Some(Session { id: "t".into(), transcript: Some("[]".into()) });
+    task.session = Some(Session { id: "t".into(), transcript: Some("[1]".into()) });
     let issues: Vec<String> = CodexAgent::validate(&host, &task)
         .into_iter()
         .map(|issue| format!("{}: {}", issue.field, issue.message))
@@ -528,7 +528,7 @@ fn defect_14_18_readiness_starts_nothing_unless_it_may() {
     assert!(report.message.contains("npm install"), "{}", report.message);
 }
 
-/// What the program answers was taken from version 0.169.0 with such files: a broken one it reports here alone, and goes on.
+/// What the program answers was taken from version 0.169.0 with such files.
 #[test]
 fn a_named_profile_is_not_begun_where_the_programs_own_configuration_would_win_over_it() {
     let broken = "failed to read configuration layers: /h/config.toml:1:9: string values must be quoted";

@@ -159,6 +159,14 @@ pub fn model(host: &dyn Host, task: &Task, own: Option<&str>) -> std::result::Re
     }
 }
 
+/// Whether the task brings a transcript of its conversation, which most vendors' programs cannot take. One without anything in
+/// it is none.
+#[must_use]
+pub fn has_transcript(task: &Task) -> bool {
+    let transcript = task.session.as_ref().and_then(|session| session.transcript.as_deref());
+    transcript.is_some_and(|text| !matches!(text.trim(), "" | "null" | "[]"))
+}
+
 /// Features by name, without numeric limits.
 #[must_use]
 pub fn features(names: &[&str]) -> CapabilitySet {
@@ -175,6 +183,16 @@ pub fn availability(status: Readiness, reason: &str, message: impl Into<String>)
 mod tests {
     use super::*;
     use crate::testing::{FakeHost, task};
+
+    #[test]
+    fn a_transcript_without_anything_in_it_is_none() {
+        let mut task = task("x");
+        assert!(!has_transcript(&task));
+        for (text, wanted) in [(None, false), (Some("[]"), false), (Some(" null "), false), (Some("[1]"), true)] {
+            task.session = Some(Session { id: "s".into(), transcript: text.map(str::to_owned) });
+            assert_eq!(has_transcript(&task), wanted, "{text:?}");
+        }
+    }
 
     #[test]
     fn a_model_is_the_tasks_or_the_settings_and_one_of_those_that_are_allowed() {

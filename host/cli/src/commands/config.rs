@@ -11,6 +11,7 @@ use midplane::{Config, Selection};
 use serde_json::{Value as Json, json};
 
 use crate::app::App;
+use crate::commands::identity::PartArgs;
 use crate::exit::Exit;
 
 /// Show the configuration, where each value comes from, and how identities differ
@@ -25,7 +26,7 @@ pub(crate) enum ConfigCommand {
         #[arg(long)]
         explain: bool,
         #[command(flatten)]
-        identity: IdentityArgs,
+        identity: PartArgs,
         /// Set a value for this call, such as `limits.run_events_max=1000`; may be repeated
         #[arg(long, value_name = "PATH=VALUE")]
         set: Vec<String>,
@@ -34,10 +35,10 @@ pub(crate) enum ConfigCommand {
     Diff {
         /// The first, such as `environment=dev,role=research`; what is not named is as the environment says
         #[arg(long, value_name = "IDENTITY", default_value = "", value_parser = part, hide_default_value = true)]
-        from: IdentityArgs,
+        from: PartArgs,
         /// The second
         #[arg(long, value_name = "IDENTITY", value_parser = part)]
-        to: IdentityArgs,
+        to: PartArgs,
         /// Set a value for both, such as `limits.run_events_max=1000`; may be repeated
         #[arg(long, value_name = "PATH=VALUE")]
         set: Vec<String>,
@@ -54,25 +55,7 @@ Layers, from low to high; a file that is not there says nothing:
   overrides     `--set`
 A value can refer to another: `${a.b}`; to a variable that `environment_variables` lists: `${oc.env:NAME,default}`";
 
-/// Parts of an identity. What is not stated is as `MIDPLANE_ENVIRONMENT`, `MIDPLANE_MACHINE`, `MIDPLANE_SUBSTRATE` and
-/// `MIDPLANE_ROLE` say.
-#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
-pub(crate) struct IdentityArgs {
-    /// The environment, which selects a block of `environment.yaml` (else `MIDPLANE_ENVIRONMENT`)
-    #[arg(long, value_name = "NAME")]
-    environment: Option<String>,
-    /// The machine, for `machine.yaml` (else `MIDPLANE_MACHINE`)
-    #[arg(long, value_name = "NAME")]
-    machine: Option<String>,
-    /// The substrate, for `substrate.yaml` (else `MIDPLANE_SUBSTRATE`)
-    #[arg(long, value_name = "NAME")]
-    substrate: Option<String>,
-    /// The role, for `role.yaml` (else `MIDPLANE_ROLE`)
-    #[arg(long, value_name = "NAME")]
-    role: Option<String>,
-}
-
-impl IdentityArgs {
+impl PartArgs {
     fn over(&self, stated: Selection) -> Selection {
         Selection {
             environment: self.environment.clone().unwrap_or(stated.environment),
@@ -84,8 +67,8 @@ impl IdentityArgs {
 }
 
 /// Reads `environment=dev,role=research`.
-fn part(text: &str) -> Result<IdentityArgs, String> {
-    let mut identity = IdentityArgs::default();
+fn part(text: &str) -> Result<PartArgs, String> {
+    let mut identity = PartArgs::default();
     for pair in text.split(',').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').ok_or_else(|| format!("`{pair}` is not of the form `NAME=VALUE`"))?;
         let field = match name {
@@ -124,7 +107,7 @@ pub(crate) fn run(app: &App, command: &ConfigCommand) -> anyhow::Result<Exit> {
             }
         }
         ConfigCommand::Diff { from, to, set } => {
-            let load = |identity: &IdentityArgs| app.config_for(&identity.over(here.clone()), set);
+            let load = |identity: &PartArgs| app.config_for(&identity.over(here.clone()), set);
             let (from, to) = match (load(from), load(to)) {
                 (Ok(from), Ok(to)) => (from, to),
                 (Err(refused), _) | (_, Err(refused)) => return broken(app, &refused),

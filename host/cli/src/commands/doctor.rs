@@ -196,8 +196,10 @@ impl Report {
         }
         let mut table = Table::new(["PROFILE", "STATUS", "REASON", "MESSAGE"]);
         for profile in &self.profiles {
-            let version = profile.version.as_ref().map(|version| format!("version {version}")).unwrap_or_default();
-            let message = if profile.message.is_empty() { version } else { profile.message.clone() };
+            let message = match (&profile.package, &profile.version) {
+                (Some(package), Some(version)) => format!("{} ({package} {version})", profile.message),
+                _ => profile.message.clone(),
+            };
             table.row([profile.profile.clone(), profile.status.to_owned(), profile.reason.clone(), message]);
         }
         text.push('\n');

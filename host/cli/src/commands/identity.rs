@@ -24,24 +24,31 @@ pub(crate) struct IdentityArgs {
     /// Application [else `MIDPLANE_APP`, else `midplane`]
     #[arg(long, value_name = "NAME")]
     app: Option<String>,
-    /// Environment [else `MIDPLANE_ENVIRONMENT`, else `local`]
+    #[command(flatten)]
+    parts: PartArgs,
+}
+
+/// The parts of an identity that select layers of the configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
+pub(crate) struct PartArgs {
+    /// Environment, for `environment.yaml` [else `MIDPLANE_ENVIRONMENT`, else `local`]
     #[arg(long, value_name = "NAME")]
-    environment: Option<String>,
-    /// Machine [else `MIDPLANE_MACHINE`, else by the host name]
+    pub(crate) environment: Option<String>,
+    /// Machine, for `machine.yaml` [else `MIDPLANE_MACHINE`, else by the host name]
     #[arg(long, value_name = "NAME")]
-    machine: Option<String>,
-    /// Substrate [else `MIDPLANE_SUBSTRATE`, else by the evidence]
+    pub(crate) machine: Option<String>,
+    /// Substrate, for `substrate.yaml` [else `MIDPLANE_SUBSTRATE`, else by the evidence]
     #[arg(long, value_name = "NAME")]
-    substrate: Option<String>,
-    /// Role, which policies of secrets name [else `MIDPLANE_ROLE`, else `operator`]
+    pub(crate) substrate: Option<String>,
+    /// Role, for `role.yaml` and policies of secrets [else `MIDPLANE_ROLE`, else `operator`]
     #[arg(long, value_name = "NAME")]
-    role: Option<String>,
+    pub(crate) role: Option<String>,
 }
 
 impl IdentityArgs {
     /// For the library.
     pub(crate) fn stated(&self) -> Stated {
-        let Self { app, environment, machine, substrate, role } = self.clone();
+        let Self { app, parts: PartArgs { environment, machine, substrate, role } } = self.clone();
         Stated { app, environment, machine, substrate, role }
     }
 }

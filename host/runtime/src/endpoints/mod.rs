@@ -59,12 +59,14 @@ pub(crate) type Tokens = BTreeMap<String, SecretValue>;
 
 /// Makes a token for each endpoint that a run will have: those whose URL something granted reaches.
 pub(crate) fn tokens(endpoints: &[Endpoint], grants: &Grants) -> Result<Tokens> {
-    let granted = |url: &Prefix| {
-        let whole = Grant::Http(url.clone());
-        grants.iter().any(|(grant, _)| overlap(grant, &whole))
-    };
-    let named = endpoints.iter().filter(|endpoint| granted(&endpoint.url));
+    let named = endpoints.iter().filter(|endpoint| is_granted(endpoint, grants));
     named.map(|endpoint| Ok((token_name(&endpoint.name), SecretValue::new(format!("mp-{}", random()?))))).collect()
+}
+
+/// Whether something granted reaches an endpoint's URL.
+pub(crate) fn is_granted(endpoint: &Endpoint, grants: &Grants) -> bool {
+    let whole = Grant::Http(endpoint.url.clone());
+    grants.iter().any(|(grant, _)| overlap(grant, &whole))
 }
 
 fn token_name(endpoint: &str) -> String {

@@ -1,5 +1,7 @@
 //! One request to an endpoint: who asks, where it goes, and the answer as it arrives.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::stream;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -20,6 +22,10 @@ use crate::blob::Source;
 
 /// How much of a response is passed on at once, in bytes.
 const PIECE_BYTES: usize = 64 * 1024;
+
+/// How much of a request that was answered early is taken in all the same, in bytes, and for how long.
+const REST_BYTES_MAX: usize = 64 * 1024 * 1024;
+const REST: Duration = Duration::from_secs(10);
 
 /// What an answer is made of.
 type Body = UnsyncBoxBody<Bytes, Error>;
@@ -61,11 +67,12 @@ impl Serve {
     }
 
     async fn forward(&self, route: &Route, rest: &str, request: Request<Incoming>) -> Result<Response<Body>> {
+        let (head, body) = request.into_parts();
+        let body = Upload(Some(body));
         if self.plan.control.is_cancelled() {
             // What is under way goes on until the end, so that a program can be interrupted in its own way.
             return Err(Error::cancelled("cancelled", "the run is being cancelled"));
         }
-        let (head, body) = request.into_parts();
         let query = own_query(head.uri.query().unwrap_or_default());
         let mark = if query.is_empty() { "" } else { "?" };
         let url = format!("{}{rest}{mark}{query}", route.url);
@@ -84,12 +91,10 @@ impl Serve {
             credential: Some(route.credential.clone()),
             timeout_ms: None,
         };
-        let body = if body.is_end_stream() {
-            HttpBody::Empty
-        } else {
+        let body = match body.size() {
+            Some(0) => HttpBody::Empty,
             // On its way while it comes, where its length is known. In a blob no placeholder is replaced.
-            let size = body.size_hint().exact();
-            HttpBody::Blob(self.plan.blobs.arriving(Upload(body), size))
+            size => HttpBody::Blob(self.plan.blobs.arriving(body, size)),
         };
         let response = self.plan.http.send(gated, body).await?;
         Ok(passed_on(response, &head.method))
@@ -162,18 +167,52 @@ fn problem(status: StatusCode, code: &str, message: &str) -> Response<Body> {
     response
 }
 
-/// The body of a request.
-struct Upload(Incoming);
+/// The body of a request, until its end was seen.
+struct Upload(Option<Incoming>);
+
+impl Upload {
+    /// Its length, where it is known.
+    fn size(&self) -> Option<u64> {
+        self.0.as_ref().map_or(Some(0), |body| if body.is_end_stream() { Some(0) } else { body.size_hint().exact() })
+    }
+}
 
 #[async_trait::async_trait]
 impl Source for Upload {
     async fn next(&mut self) -> Result<Option<Bytes>> {
-        loop {
-            let Some(frame) = self.0.frame().await else { return Ok(None) };
-            let frame = frame.map_err(|_| Error::unavailable("broken", "the body of the request broke off"))?;
-            if let Ok(bytes) = frame.into_data() {
-                return Ok(Some(bytes));
+        while let Some(body) = &mut self.0 {
+            match body.frame().await {
+                None => self.0 = None,
+                Some(Err(_)) => {
+                    self.0 = None;
+                    return Err(Error::unavailable("broken", "the body of the request broke off"));
+                }
+                Some(Ok(frame)) => {
+                    if let Ok(bytes) = frame.into_data() {
+                        return Ok(Some(bytes));
+                    }
+                }
             }
         }
+        Ok(None)
+    }
+}
+
+impl Drop for Upload {
+    /// Takes in what is left of it. A program that is still sending when the connection closes finds it broken, and the
+    /// answer, which says what is wrong, is lost.
+    fn drop(&mut self) {
+        let (Some(mut body), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) else { return };
+        let rest = async move {
+            let mut left = REST_BYTES_MAX;
+            while let Some(Ok(frame)) = body.frame().await {
+                match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                    Some(fewer) => left = fewer,
+                    None => return,
+                }
+            }
+        };
+        // Without a result: nobody waits for it.
+        drop(runtime.spawn(tokio::time::timeout(REST, rest)));
     }
 }

@@ -205,6 +205,22 @@ async fn refusals_say_why() {
     assert!(server.seen().is_empty());
 }
 
+/// A program that sends a long conversation to a vendor that is not there has to hear that: were the connection closed on it
+/// while it sends, it would only see that broken.
+#[tokio::test]
+async fn a_refusal_is_heard_also_by_who_is_still_sending() {
+    let gone = Server::answering(|_| String::new()).await;
+    let rig = rig(&gone).await;
+    drop(gone);
+    let large = vec![b'x'; 24 << 20];
+    let head = format!("POST PATH/a HTTP/1.1\nhost: h\nx-api-key: TOKEN\ncontent-length: {}", large.len());
+    let mut peer = rig.begin(&head).await;
+    assert!(peer.send(&large).await, "all of it is taken in");
+    let head = peer.head().await;
+    assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
+    assert!(String::from_utf8(peer.rest(&head).await).unwrap().contains("cannot be reached"));
+}
+
 /// A vendor that drips: says what it sees of its connection, and writes what it is given.
 async fn dripping() -> (Server, mpsc::Sender<&'static str>, mpsc::Receiver<&'static str>) {
     let (drips, drip) = mpsc::channel::<&'static str>(8);

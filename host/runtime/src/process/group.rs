@@ -438,6 +438,12 @@ pub(super) fn exit_of(code: Option<i32>, signal: Option<i32>) -> Exit {
 fn signal_name(number: i32) -> String {
     let known = Signal::from_named_raw(number).map(|signal| format!("{signal:?}"));
     match known.as_deref().map(|text| text.trim_matches('"').trim_start_matches("Signal::")) {
+        // The library's names, where they are not those of the system.
+        Some("ABORT") => "SIGABRT".to_owned(),
+        Some("ALARM") => "SIGALRM".to_owned(),
+        Some("CHILD") => "SIGCHLD".to_owned(),
+        Some("VTALARM") => "SIGVTALRM".to_owned(),
+        Some("POWER") => "SIGPWR".to_owned(),
         Some(name) => format!("SIG{name}"),
         None => format!("SIG{number}"),
     }

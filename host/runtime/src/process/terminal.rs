@@ -46,7 +46,7 @@ pub(crate) fn resize(outer: &File, size: Size) -> io::Result<()> {
 
 /// Both ends, each closed in every program that is started.
 fn pair() -> io::Result<(File, OwnedFd)> {
-    use rustix_pty::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     use std::os::unix::ffi::OsStrExt as _;
     use std::os::unix::fs::OpenOptionsExt as _;
 

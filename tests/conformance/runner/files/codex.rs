@@ -123,12 +123,18 @@ pub(super) fn script(input: &Value) -> Value {
         ("turn/interrupt", json!({})),
         ("thread/backgroundTerminals/clean", json!({})),
     ];
-    let (config, config_error) = config_of_home(input);
+    let (config, when) = match config_of_home(input) {
+        Ok(config) => (config, json!([])),
+        Err(words) => {
+            let died = json!({ "args": ["default_permissions=*"], "steps": [{ "stderr": words }], "exit": 1 });
+            (Value::Null, json!([died]))
+        }
+    };
     let rules: Vec<Value> = answers
         .into_iter()
         .chain([("config/read", config)])
         .map(|(method, result)| {
-            let error = if method == "config/read" { &config_error } else { &input["server_errors"][method] };
+            let error = &input["server_errors"][method];
             let answer = if error.is_null() {
                 json!({ "id": "{{id}}", "result": result })
             } else {
@@ -144,19 +150,14 @@ pub(super) fn script(input: &Value) -> Value {
             json!({ "on": { "method": method }, "capture": { "id": "/id" }, "steps": steps })
         })
         .collect();
-    json!({ "record": "seen.jsonl", "steps": [{ "serve": rules }] })
+    json!({ "record": "seen.jsonl", "when": when, "steps": [{ "serve": rules }] })
 }
 
-/// What the program says of its own configuration, as version 0.169.0 does: what it cannot read is an error of this call alone.
-fn config_of_home(input: &Value) -> (Value, Value) {
+/// What the program says of its own configuration, or why it does not come up with a profile, as version 0.169.0 does.
+fn config_of_home(input: &Value) -> Result<Value, String> {
     let text = input["adapter_config"]["codex_home_config_toml"].as_str().unwrap_or_default();
-    match toml::from_str::<Value>(text) {
-        Ok(config) => (json!({ "config": config, "origins": {} }), Value::Null),
-        Err(error) => {
-            let message = format!("failed to read configuration layers: {error}");
-            (Value::Null, json!({ "code": -32603, "message": message }))
-        }
-    }
+    let config: Value = toml::from_str(text).map_err(|error| format!("Error: {error}\n"))?;
+    Ok(json!({ "config": config, "origins": {} }))
 }
 
 /// The lines of a turn, as the case has them or as the vendor's client must have seen them.

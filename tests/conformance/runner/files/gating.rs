@@ -47,10 +47,7 @@ async fn refused(case: &Case<'_>) -> Result<Ours, Error> {
     let host = host(kind, plugin, settings(&input["adapter_config"])).await?;
     let mut issues = host.issues(kind, &asked).await?;
     if plugin.is_some() {
-        let of_plugin = host.issues(REAL, &asked).await?;
-        let new = |issue: &Issue| issues.iter().all(|known| known.field != issue.field);
-        let new: Vec<Issue> = of_plugin.into_iter().filter(new).collect();
-        issues.extend(new);
+        issues = capability::all(issues, host.issues(REAL, &asked).await?);
     }
     if kind == codex::KIND && issues.is_empty() && asked.permissions.native_profile.is_some() {
         issues.extend(at_start(case).await?);

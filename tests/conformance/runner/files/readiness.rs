@@ -108,11 +108,8 @@ type Variables = BTreeMap<String, String>;
 fn check(case: &Case<'_>) -> Ours {
     let (input, expect) = (case.input(), case.expect());
     if let Some(time) = input.get("timeout_s") {
-        // What is no number is none that could be given here.
-        let seconds = match time {
-            Value::String(text) => text.parse().unwrap_or(f64::NAN),
-            time => time.as_f64().unwrap_or(f64::NAN),
-        };
+        // What is no number, or none that JSON has, is none that could be given.
+        let seconds = time.as_f64().unwrap_or(f64::NAN);
         if let Err(error) = probe_time(seconds) {
             let told = json!(errors::original(&error));
             return Ours::refused(error.code.to_string()).equal("the error", &told, &expect["error_type"]);
@@ -178,15 +175,15 @@ fn of_adapter(input: &Value) -> Result<Facts, String> {
         Package::Missing { name, reason: Reason::MissingPackage, message: "it is not installed".to_owned() }
     };
     let ways = |ways: &[Way]| ways.iter().map(|way| way.source(&variables)).collect::<Vec<_>>();
-    let (mut sources, mut probe) = (Vec::new(), Probe::None);
-    match adapter {
-        "claude" => sources = ways(&CLAUDE),
+    let (sources, probe) = match adapter {
+        "claude" => (ways(&CLAUDE), Probe::None),
         "codex" => {
-            sources = if uses_bedrock(config) { vec![CODEX_BEDROCK.source(&variables)] } else { ways(&CODEX) };
-            probe = account(&input["vendor_account_reply"], &mut sources);
+            let mut sources = if uses_bedrock(config) { vec![CODEX_BEDROCK.source(&variables)] } else { ways(&CODEX) };
+            let probe = account(&input["vendor_account_reply"], &mut sources);
+            (sources, probe)
         }
-        _ => sources = google(config, &variables, &input["google_adc"]),
-    }
+        _ => (google(config, &variables, &input["google_adc"]), Probe::None),
+    };
     Ok(Facts { kind: kind.to_owned(), package, lacks: None, sources, probe })
 }
 
