@@ -115,13 +115,13 @@ fn a_session_from_start_to_end() {
         home.run(&["session", "start", "--json", "--agent", "custom", "--profile", "playbook", "--name", "demo"]);
     assert_eq!(refused(&again), (Some(1), "session-name".into()));
 
-    let ran = attach(&home, "demo", "echo one > kept.txt; echo $HOME > home.txt");
+    let ran = attach(&home, "demo", "echo of-the-first > kept.txt; echo $HOME > home.txt");
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let (state, attached, reason) = standing(&home, &id);
     assert!(state == "stopped" && !attached && reason.ends_with("ended: done"), "{state} {reason}");
     // The workspace lasts, by the id's beginning too.
     let ran = attach(&home, &id[..25], "cat kept.txt");
-    assert!(ran.code == Some(0) && ran.out.contains("one"), "{ran:?}");
+    assert!(ran.code == Some(0) && ran.out.contains("of-the-first"), "{ran:?}");
     let folder = home.path().join("data/sessions").join(&id);
     let told = std::fs::read_to_string(folder.join("workspace/home.txt")).expect("a file");
     assert_eq!(Path::new(told.trim()), folder.join("home"));
