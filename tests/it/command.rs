@@ -7,12 +7,13 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 /// The folder of the command and of the example `same-task`, built if they are not there: `cargo test` builds no binary of
-/// another package.
+/// another package. Together with this test, so that they are linked from the libraries that it was linked from: for
+/// other targets the features of dependencies are others, and all would be compiled once more.
 fn binaries() -> &'static Path {
     static BINARIES: OnceLock<PathBuf> = OnceLock::new();
     BINARIES.get_or_init(|| {
         let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "-p", "midplane-cli", "-p", "same-task"])
+            .args(["build", "--quiet", "--workspace", "--bin", "midplane", "--bin", "same-task", "--test", "it"])
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
             .status()
             .expect("cargo runs");
