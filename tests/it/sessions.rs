@@ -115,13 +115,13 @@ fn a_session_from_start_to_end() {
         home.run(&["session", "start", "--json", "--agent", "custom", "--profile", "playbook", "--name", "demo"]);
     assert_eq!(refused(&again), (Some(1), "session-name".into()));
 
-    let ran = attach(&home, "demo", "echo one > kept.txt; echo $HOME > home.txt");
+    let ran = attach(&home, "demo", "echo of-the-first > kept.txt; echo $HOME > home.txt");
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let (state, attached, reason) = standing(&home, &id);
     assert!(state == "stopped" && !attached && reason.ends_with("ended: done"), "{state} {reason}");
     // The workspace lasts, by the id's beginning too.
     let ran = attach(&home, &id[..25], "cat kept.txt");
-    assert!(ran.code == Some(0) && ran.out.contains("one"), "{ran:?}");
+    assert!(ran.code == Some(0) && ran.out.contains("of-the-first"), "{ran:?}");
     let folder = home.path().join("data/sessions").join(&id);
     let told = std::fs::read_to_string(folder.join("workspace/home.txt")).expect("a file");
     assert_eq!(Path::new(told.trim()), folder.join("home"));
@@ -384,7 +384,7 @@ fn one_command_at_a_time_and_stop_ends_it() {
     let seconds = format!("7002.{}", std::process::id());
     let id = start(&home, &PLAYBOOK);
     let first = Working::new(&home, &id, &format!("sleep {seconds}"));
-    assert_eq!(standing(&home, &id).1, true);
+    assert!(standing(&home, &id).1);
     assert_eq!(refused(&attach(&home, &id, "true")), (Some(1), "session-attached".into()));
     assert_eq!(refused(&home.run(&["session", "destroy", &id, "--json"])), (Some(1), "session-attached".into()));
     let stopped = home.run(&["session", "stop", &id, "--json"]);

@@ -169,17 +169,18 @@ impl Place {
         // A script at the root brings nothing along: a whole file system is no package.
         programs.extend(scripts.iter().flat_map(|script| packages(script)).filter(|folder| folder.parent().is_some()));
         let own = [self.home.clone(), temporary];
+        let endpoints = self.endpoints().clone();
         let around = Surroundings {
             workspace: self.workspace.as_ref().map(|(workspace, writes)| (workspace.path(), *writes)),
             own: &own,
             programs: &programs,
             network: self.network,
-            endpoints: &self.endpoints(),
+            endpoints: &endpoints,
         };
         match Sandbox::decide(&self.settings, &around) {
             Some(mut sandbox) => {
                 if let Some((within, writes)) = &self.within {
-                    within.reach.narrow(&mut sandbox, &self.endpoints());
+                    within.reach.narrow(&mut sandbox, &endpoints);
                     sandbox.write.extend(within.write.iter().filter(|_| *writes).cloned());
                 }
                 Confinement::Host { sandbox, required: self.settings.required }

@@ -58,7 +58,8 @@ pub(crate) async fn run(app: &App, args: AttachArgs) -> anyhow::Result<Exit> {
     let asker = app.interactive.then(|| Arc::new(asker) as Arc<dyn Asker>);
     let host = app.host_with(asker).await?;
     let mut attached = host.session_attach(&args.session.id).await?;
-    for open in attached.not_enforced() {
+    // As JSON `session list` says it; here it would stand between documents.
+    for open in attached.not_enforced().iter().filter(|_| !app.json) {
         screen::note(&format!("not enforced here: {open}"));
     }
     let done = match attached.session().mode {
