@@ -81,6 +81,8 @@ fn antigravity_script(then: Option<Vec<Value>>) -> Value {
             "textDelta": "So far." })),
         json!({ "write": { "callHookRequest": { "requestId": "h-1", "preToolArgs": {
             "toolName": "run_command", "argumentsJson": "{}", "callId": "t-1" } } } }),
+        // A connection that is closed with something unread takes back what was said last.
+        json!({ "expect": { "callHookResponse": { "$any": true } }, "skip": true }),
         json!({ "write": { "usageUpdate": { "agents": [], "total": {
             "promptTokenCount": "30", "cachedContentTokenCount": "0", "candidatesTokenCount": "4",
             "thoughtsTokenCount": "0", "totalTokenCount": "34" } } } }),
@@ -273,9 +275,15 @@ fn misbehaving(vendor: Vendor) -> String {
     let bench = Bench::new(vendor);
     let mut text = String::new();
     for (what, steps) in misbehaviours() {
+        let is_noise = steps.iter().any(|step| step.get("flood").is_some());
         bench.install(&(bench.vendor.script)(Some(steps)));
         let ran = bench.run();
-        text.push_str(&format!("{what}: {}", shown(&bench, &ran)));
+        let mut lines: Vec<String> = shown(&bench, &ran).lines().map(str::to_owned).collect();
+        if is_noise && let Some((cause, _)) = lines[1].split_once("; ") {
+            // How much of it was read before it was enough depends on the machine.
+            lines[1] = cause.to_owned();
+        }
+        text.push_str(&format!("{what}: {}\n", lines.join("\n")));
         bench.left_nothing(what);
     }
     text
@@ -383,7 +391,7 @@ fn what_an_agent_cannot_do_is_refused_in_order_before_anything_starts() {
     let refused = |name: &str, task: &str| {
         let ran = home.run(&["run", name, "--json", "--task", task]);
         assert_eq!(ran.code, Some(3), "{name}: {ran:?}");
-        let refused = ran.json();
+        let refused: Value = serde_json::from_str(&ran.err).unwrap_or_else(|error| panic!("{name}: {error}: {ran:?}"));
         assert_eq!(
             (&refused["error"]["kind"], &refused["error"]["code"]),
             (&json!("unsupported"), &json!("task-unsupported"))
