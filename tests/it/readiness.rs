@@ -78,6 +78,8 @@ async fn each_thing_that_is_missing_is_named_with_what_to_do() {
     lines.push(told(&there, "claude-code").await);
     allow(&there, "claude-code", &HTTP).await;
     lines.push(told(&there, "claude-code").await);
+    // It drives the program that it is told to, and needs one of them.
+    lines.push(told(&whole, "acp").await);
     insta::assert_snapshot!(lines.join("\n"));
 }
 

@@ -5,11 +5,11 @@
 //! vendor is asked only where there is time for it. A program that is granted beside those of the plugin is one that tasks
 //! name, such as an MCP server. No value of a secret is in what is told, only where it was looked for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use midplane_core::agent::readiness::{Facts, Failure, Package, Probe, Readiness, Reason, Source, SourceState, Status};
-use midplane_core::gate::{allow_command, overlap};
+use midplane_core::gate::{allow_command, overlap, whole};
 use midplane_core::permission::{Grant, Grants, Permission, Permissions};
 use midplane_core::run::Fault;
 use midplane_core::{Error, Result};
@@ -57,7 +57,7 @@ impl Host {
         let parts = self.parts(&profile, &grants).await;
         let mut facts = Facts {
             kind: profile.name.to_string(),
-            package: package(&profile),
+            package: package(&profile, &grants),
             lacks: self.lacks(&profile, &grants, &secrets),
             sources: sources(&profile, &grants, &secrets),
             probe: Probe::None,
@@ -81,12 +81,21 @@ impl Host {
             let reason = if refusal.missing.is_empty() { Reason::MissingSetting } else { Reason::MissingGrant };
             return Some((reason, refusal.error.message));
         }
+        // One that drives whichever program it is told to needs one of them.
+        let mut asked = commands(profile).peekable();
+        if asked.peek().is_some()
+            && asked.all(|(_, optional, whole)| optional && !grants.iter().any(|(given, _)| overlap(given, &whole)))
+        {
+            let message =
+                format!("profile `{}` may start none of its programs; allow the one that it is to use", profile.name);
+            return Some((Reason::MissingGrant, message));
+        }
         let missing = profile.required_secrets().into_iter().find_map(|name| secrets.missing(&name).cloned());
         missing.map(|error| (Reason::MissingCredentials, error.message))
     }
 
     async fn parts(&self, profile: &Profile, grants: &Grants) -> Vec<Part> {
-        let mut parts: Vec<Part> = programs(profile, grants).iter().map(|name| program(name)).collect();
+        let mut parts = programs(profile, grants);
         let references = self.references(&profile.name);
         let required = profile.required_secrets();
         let granted = grants.iter().filter_map(|(grant, _)| match grant {
@@ -106,36 +115,36 @@ impl Host {
             });
         }
         for endpoint in profile.endpoints.iter() {
-            let whole = Grant::Http(endpoint.url.clone());
+            let url = Grant::Http(endpoint.url.clone());
             let optional = !profile.permissions.iter().any(|requested| {
                 !requested.optional
                     && matches!(&requested.permission, Permission::Http { prefix, .. } if *prefix == endpoint.url)
             });
             let detail = format!("stands for {}, with the credential `{}`", endpoint.url, endpoint.credential);
-            parts.push(match grants.iter().any(|(given, _)| overlap(given, &whole)) {
+            parts.push(match grants.iter().any(|(given, _)| overlap(given, &url)) {
                 true => Part { what: "endpoint", name: endpoint.name.clone(), ok: true, detail, hint: None },
-                false => not_granted("endpoint", endpoint.name.clone(), optional, profile, &whole),
+                false => not_granted("endpoint", endpoint.name.clone(), optional, profile, &url),
             });
         }
         parts
     }
 }
 
-/// What a profile is made of: the program that its plugin drives, else the plugin.
-fn package(profile: &Profile) -> Package {
-    let name = |name: &str| Some(name.to_owned());
-    for requested in profile.permissions.iter().filter(|requested| !requested.optional) {
-        let Permission::Command { argv, .. } = &requested.permission else { continue };
-        let Some(program) = argv.first() else { continue };
-        return match find_program(program) {
-            Ok(_) => Package::There { name: name(program), version: None },
-            Err(error) => {
-                Package::Missing { name: name(program), reason: Reason::MissingPackage, message: error.message }
-            }
-        };
-    }
+/// What a profile is made of: the program that its plugin drives, else the plugin. Of several that it can do without, that is
+/// the first that was granted.
+fn package(profile: &Profile, grants: &Grants) -> Package {
+    let granted = |grant: &Grant| grants.iter().any(|(given, _)| overlap(given, grant));
+    let driven = commands(profile).find(|(_, optional, whole)| !optional || granted(whole));
     let manifest = &profile.manifest;
-    Package::There { name: name(manifest.name.as_str()), version: Some(manifest.version.to_string()) }
+    let Some((name, ..)) = driven else {
+        let name = Some(manifest.name.to_string());
+        return Package::There { name, version: Some(manifest.version.to_string()) };
+    };
+    let name = Some(name.to_owned());
+    match find_program(name.as_deref().unwrap_or_default()) {
+        Ok(_) => Package::There { name, version: None },
+        Err(error) => Package::Missing { name, reason: Reason::MissingPackage, message: error.message },
+    }
 }
 
 /// The ways to sign in: the secrets that were granted, then a login of the program's own where the plugin can do without
@@ -179,16 +188,33 @@ fn said(answer: Result<Availability, Fault>, probe: Duration) -> Probe {
 }
 
 /// The programs that a profile may start, each once: those of its plugin, and those that were granted for its tasks.
-fn programs(profile: &Profile, grants: &Grants) -> BTreeSet<String> {
-    let asked = profile.permissions.iter().filter_map(|requested| match &requested.permission {
-        Permission::Command { argv, .. } => argv.first(),
-        _ => None,
-    });
-    let granted = grants.iter().filter_map(|(grant, _)| match grant {
-        Grant::Command(argv) => argv.first(),
-        _ => None,
-    });
-    asked.chain(granted).cloned().collect()
+fn programs(profile: &Profile, grants: &Grants) -> Vec<Part> {
+    let mut parts: BTreeMap<String, Part> = BTreeMap::new();
+    for (name, optional, whole) in commands(profile) {
+        let granted = grants.iter().any(|(given, _)| overlap(given, &whole));
+        let part = if optional && !granted {
+            not_granted("program", name.to_owned(), optional, profile, &whole)
+        } else {
+            program(name)
+        };
+        parts.insert(name.to_owned(), part);
+    }
+    for (grant, _) in grants.iter() {
+        if let Grant::Command(argv) = grant
+            && let Some(name) = argv.first()
+        {
+            parts.insert(name.clone(), program(name));
+        }
+    }
+    parts.into_values().collect()
+}
+
+/// The programs that a plugin asks for: the name, whether it can do without, and the grant.
+fn commands(profile: &Profile) -> impl Iterator<Item = (&str, bool, Grant)> {
+    profile.permissions.iter().filter_map(|requested| {
+        let Permission::Command { argv, .. } = &requested.permission else { return None };
+        Some((argv.first()?.as_str(), requested.optional, whole(&requested.permission)))
+    })
 }
 
 fn program(name: &str) -> Part {
