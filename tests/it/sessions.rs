@@ -433,6 +433,16 @@ fn a_command_that_is_killed_leaves_a_session_for_the_next() {
     let seconds = format!("7003.{}", std::process::id());
     let id = start(&home, &PLAYBOOK);
     let mut first = Working::new(&home, &id, &format!("echo before > kept; setsid sleep {seconds} & sleep {seconds}"));
+    // The request is told before the command is started.
+    let kept = home.path().join("data/sessions").join(&id).join("workspace/kept");
+    let written = || std::fs::read_to_string(&kept).is_ok_and(|text| text.contains("before"));
+    assert!(
+        (0..3_000).any(|_| written() || {
+            std::thread::sleep(Duration::from_millis(10));
+            false
+        }),
+        "it writes"
+    );
     first.child.kill().expect("kill -9");
     first.child.wait().expect("reaped");
     none_left(&seconds);

@@ -19,11 +19,11 @@ use serde::{Deserialize, Serialize};
 
 use self::config::SandboxConfig;
 use self::reach::{Domain, Reach, WritePath};
-use crate::codes::Code;
+use crate::ProfileName;
+use crate::codes::codes;
 use crate::deploy::record::{AgentType, SessionConstraints, SessionMode};
 use crate::task::Issue;
 use crate::text::{escape_controls, shown};
-use crate::{ErrorKind, ProfileName};
 
 /// Which profile drives an agent. `custom` is any, so it has to be named. A profile of these names in the configuration may
 /// put another plugin there (`profiles: {gemini: {plugin: acp}}`).
@@ -43,87 +43,48 @@ pub const TIMEOUT_MS_MAX: u64 = 604_800_000;
 /// Entries of each list.
 const LIST_MAX: usize = 256;
 
-/// The codes of sessions, beside those of their states.
-pub const CODES: &[Code] = &[
-    Code {
-        code: "session",
-        kind: ErrorKind::Invalid,
-        meaning: "What is asked of a session is not possible, or cannot be enforced; the message names each field.",
-        recovery: "Mend the fields that the message names; `midplane session start --help` says what each means.",
-    },
-    Code {
-        code: "session-unknown",
-        kind: ErrorKind::NotFound,
-        meaning: "No session has this id or name.",
-        recovery: "`midplane session list` lists them, with `--all` also those that were destroyed.",
-    },
-    Code {
-        code: "session-ambiguous",
-        kind: ErrorKind::Invalid,
-        meaning: "Several sessions have ids that begin so, or this name.",
-        recovery: "Give more of the id.",
-    },
-    Code {
-        code: "session-name",
-        kind: ErrorKind::Conflict,
-        meaning: "Another session has this name.",
-        recovery: "Choose another name, or destroy the other session.",
-    },
-    Code {
-        code: "session-attached",
-        kind: ErrorKind::Conflict,
-        meaning: "Another command is attached to the session; only one can be.",
-        recovery: "Wait until it ends, or end it: `midplane session stop ID`.",
-    },
-    Code {
-        code: "session-stuck",
-        kind: ErrorKind::Unavailable,
-        meaning: "The command that is attached to a session was told to end and does not.",
-        recovery: "End its process; what it started ends with it, and the session can be used again.",
-    },
-    Code {
-        code: "session-incomplete",
-        kind: ErrorKind::Conflict,
-        meaning: "What a session needs is not there: its start was cut off, or its files were damaged or removed.",
-        recovery: "Destroy the session and start another one.",
-    },
-    Code {
-        code: "session-mode",
-        kind: ErrorKind::Invalid,
-        meaning: "A session in autopilot needs a prompt, and an interactive one takes none.",
-        recovery: "Give a prompt with `midplane session attach ID PROMPT`, or none for a shell.",
-    },
-    Code {
-        code: "session-sandbox",
-        kind: ErrorKind::Unsupported,
-        meaning: "Nothing that the session forbids could be enforced for the programs of this profile.",
-        recovery: "Take `sandbox: {mode: own}` out of the profile, or use another profile for the session.",
-    },
-    Code {
-        code: "session-domain",
-        kind: ErrorKind::Denied,
-        meaning: "What runs in a session needs a host that is not among the session's domains.",
-        recovery: "Start a session with `--allow-domain HOST` for that host, or without a list of domains.",
-    },
-    Code {
-        code: "write-path",
-        kind: ErrorKind::Denied,
-        meaning: "A file tool was to change what is in none of the session's write paths.",
-        recovery: "Let it write where it may, or start a session with `--write-path` for that folder.",
-    },
-    Code {
-        code: "terminal",
-        kind: ErrorKind::Unavailable,
-        meaning: "The system gives no terminal for the shell of a session.",
-        recovery: "Try again when fewer terminals are open, or give the shell its input through a pipe.",
-    },
-    Code {
-        code: "session-folder",
-        kind: ErrorKind::Invalid,
-        meaning: "A folder of a session cannot be used: it does not exist, is no folder, or holds the state of this host.",
-        recovery: "Name another folder.",
-    },
-];
+codes! {
+    /// The codes of sessions, beside those of their states.
+    Invalid "session":
+        "What is asked of a session is not possible, or cannot be enforced; the message names each field."
+        => "Mend the fields that the message names; `midplane session start --help` says what each means.";
+    NotFound "session-unknown":
+        "No session has this id or name."
+        => "`midplane session list` lists them, with `--all` also those that were destroyed.";
+    Invalid "session-ambiguous":
+        "Several sessions have ids that begin so, or this name."
+        => "Give more of the id.";
+    Conflict "session-name":
+        "Another session has this name."
+        => "Choose another name, or destroy the other session.";
+    Conflict "session-attached":
+        "Another command is attached to the session; only one can be."
+        => "Wait until it ends, or end it: `midplane session stop ID`.";
+    Unavailable "session-stuck":
+        "The command that is attached to a session was told to end and does not."
+        => "End its process; what it started ends with it, and the session can be used again.";
+    Conflict "session-incomplete":
+        "What a session needs is not there: its start was cut off, or its files were damaged or removed."
+        => "Destroy the session and start another one.";
+    Invalid "session-mode":
+        "A session in autopilot needs a prompt, and an interactive one takes none."
+        => "Give a prompt with `midplane session attach ID PROMPT`, or none for a shell.";
+    Unsupported "session-sandbox":
+        "Nothing that the session forbids could be enforced for the programs of this profile."
+        => "Take `sandbox: {mode: own}` out of the profile, or use another profile for the session.";
+    Denied "session-domain":
+        "What runs in a session needs a host that is not among the session's domains."
+        => "Start a session with `--allow-domain HOST` for that host, or without a list of domains.";
+    Denied "write-path":
+        "A file tool was to change what is in none of the session's write paths."
+        => "Let it write where it may, or start a session with `--write-path` for that folder.";
+    Unavailable "no-terminal":
+        "The system gives no terminal for the shell of a session."
+        => "Try again when fewer terminals are open, or give the shell its input through a pipe.";
+    Invalid "session-folder":
+        "A folder of a session cannot be used: it does not exist, is no folder, or holds the state of this host."
+        => "Name another folder.";
+}
 
 /// What is asked for when a session begins.
 #[derive(Debug, Clone, Default, PartialEq)]

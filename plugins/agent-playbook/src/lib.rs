@@ -88,7 +88,7 @@ impl Agent for PlaybookAgent {
             issues.push(issue("permissions.native_profile", "a playbook has no permission profiles; leave it out"));
         }
         if task.session.is_some() {
-            issues.push(issue("session", "a playbook starts anew each time; there is nothing to continue"));
+            issues.push(issue("session_id", "a playbook starts anew each time; there is nothing to continue"));
         }
         if task.output_schema.is_some() && playbook.as_ref().is_some_and(|playbook| playbook.result.is_none()) {
             issues.push(issue("output_schema", "the playbook has no `result`; add it, or leave the schema out"));

@@ -327,7 +327,9 @@ mod tests {
             let request = args.request(&mut Inputs { folder: folder.path().into(), stdin: None });
             let text = match request {
                 Ok(request) => format!("{request:#?}"),
-                Err(error) => format!("{} {}: {error}\n{}", error.kind, error.code, error.hint.as_deref().unwrap_or_default()),
+                Err(error) => {
+                    format!("{} {}: {error}\n{}", error.kind, error.code, error.hint.as_deref().unwrap_or_default())
+                }
             };
             text.replace(folder.path().to_str().expect("text"), "[here]")
         };
