@@ -144,6 +144,8 @@ async fn codex_acp_from_a_prompt_to_a_cancel() {
     let program = bench.program.parent().expect("a folder").display().to_string();
     let seen = [processes(&program), processes("codex-acp-linux"), sleeping()].concat();
     assert!(seen.iter().any(|(_, all)| all.contains("MIDPLANE_TOKEN=")), "{seen:?}");
+    // What the agent runs has no need of it.
+    assert!(sleeping().iter().all(|(_, all)| !all.contains("MIDPLANE_TOKEN=")), "{seen:?}");
     for (folder, all) in &seen {
         // The host's own process has the program among its arguments' values only in its configuration.
         assert!(!all.contains(KEY), "{}: {all}", folder.display());

@@ -78,7 +78,7 @@ codes! {
     Denied "write-path":
         "A file tool was to change what is in none of the session's write paths."
         => "Let it write where it may, or start a session with `--write-path` for that folder.";
-    Unavailable "no-terminal":
+    Unavailable "terminal-unavailable":
         "The system gives no terminal for the shell of a session."
         => "Try again when fewer terminals are open, or give the shell its input through a pipe.";
     Invalid "session-folder":

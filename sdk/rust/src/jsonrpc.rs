@@ -176,8 +176,9 @@ impl<'h> Peer<'h> {
         Ok(call)
     }
 
-    /// Waits for the answer to a call, at most so long; what else comes waits for [`Peer::wait`]. Errors: `unavailable`
-    /// code `no-answer` after that time; `cancelled`; what the program's end or the host says; `limit` code `backlog`.
+    /// Waits for the answer to a call, at most so long; what else comes waits for [`Peer::wait`], but for lines of stderr.
+    /// Errors: `unavailable` code `no-answer` after that time; `cancelled`; what the program's end or the host says; `limit`
+    /// code `backlog`.
     pub fn request(&mut self, method: &str, params: &Value, timeout_ms: u32) -> Result<Reply> {
         let host = self.child.host();
         let call = self.call(method, params)?;
@@ -208,6 +209,8 @@ impl<'h> Peer<'h> {
                     self.pending.remove(&call);
                     return Err(self.child.ended(&exit, false));
                 }
+                // Its end is kept by the child. Held here, noise would use up what answers and events need.
+                Incoming::Stderr(_) => {}
                 other => {
                     self.backlog_bytes += bytes;
                     self.backlog.push_back((bytes, other));
@@ -444,5 +447,14 @@ mod tests {
         let host = FakeHost::new().child(FakeChild::new().on_line(move |_| flood()));
         let mut peer = peer(&host, PLAIN);
         assert_eq!(peer.request("m", &json!({}), 100).expect_err("full").code, "backlog");
+
+        // Noise beside the messages is none of them.
+        let noise = || {
+            let mut steps = vec![Step::Stderr("woe\n".into()); BACKLOG_MAX + 1];
+            steps.push(Step::Line(r#"{"id":1,"result":{}}"#.into()));
+            steps
+        };
+        let host = FakeHost::new().child(FakeChild::new().on_line(move |_| noise()));
+        assert!(self::peer(&host, PLAIN).request("m", &json!({}), 100).is_ok_and(|reply| reply.is_ok()));
     }
 }

@@ -32,7 +32,8 @@ pub struct Size {
 
 /// Makes a terminal: its outer end, then its inner one.
 pub(crate) fn open(size: Size) -> Result<(File, OwnedFd)> {
-    let failed = |error: io::Error| Error::unavailable("no-terminal", format!("no terminal can be made: {error}"));
+    let failed =
+        |error: io::Error| Error::unavailable("terminal-unavailable", format!("no terminal can be made: {error}"));
     let (outer, inner) = pair().map_err(failed)?;
     resize(&outer, size).map_err(failed)?;
     Ok((outer, inner))
