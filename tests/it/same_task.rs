@@ -15,9 +15,12 @@ use crate::peer::{Aimock, installed};
 use crate::seen::{Process, holds};
 use crate::world::KEY;
 
+/// The file name of a program, and the variable with its token, where it has one.
+type Program = (&'static str, Option<&'static str>);
+
 /// The agents of the table, in its order; those with a program behind it: its file name, and the variable with the token of
 /// its endpoint, which codex is told over its pipe.
-const AGENTS: [(&str, Option<(&str, Option<&str>)>); 9] = [
+const AGENTS: [(&str, Option<Program>); 9] = [
     ("anthropic", None),
     ("antigravity", Some(("localharness", None))),
     ("claude-code", Some(("claude", Some("ANTHROPIC_AUTH_TOKEN")))),

@@ -240,7 +240,7 @@ mod tests {
         // What something in it leaves: links out, and folders that nobody may enter.
         symlink(&other, ground.workspace().join("tmp/link")).unwrap();
         symlink(other.join("kept"), ground.home().join("link")).unwrap();
-        std::fs::set_permissions(ground.workspace().join("out"), std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(ground.workspace().join("out"), std::fs::Permissions::from_mode(0o0)).unwrap();
         ground.remove().unwrap();
         ground.remove().unwrap();
         assert_eq!(std::fs::read_dir(&sessions).unwrap().count(), 0);
